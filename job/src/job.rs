@@ -1,0 +1,207 @@
+//! A job: ordered actions for one machine.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+
+use crate::decode::{DecodeError, decode};
+use crate::params::{BootOrder, PowerOff, Reboot, StreamImage, WriteFiles};
+use crate::{Span, decode};
+
+/// How long an unreachable control plane is tried before a reboot goes ahead without its word.
+pub const DEFAULT_REPORT_TIMEOUT: Span = Span(Duration::from_secs(10 * 60));
+
+/// Longest job id, in bytes: it has to fit a file name and a URL.
+const MAX_ID: usize = 128;
+
+/// What a machine is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields))]
+#[serde(rename_all = "kebab-case")]
+pub struct Job {
+    /// Names the job among all: letters, digits, `.`, `_`, `-`. Default: made from the name.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// How long the last report is tried before a reboot goes ahead without its acknowledgement.
+    #[cfg_attr(feature = "schema", schemars(default = "default_report_timeout"))]
+    pub report_timeout: Span,
+    /// What to do, in this order; the first failure ends the job.
+    pub actions: Vec<Action>,
+}
+
+/// One step of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields))]
+#[serde(rename_all = "kebab-case")]
+pub struct Action {
+    /// What people call it. Default: the name of what it uses.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub name: String,
+    /// Which action, and what it is to do.
+    #[serde(flatten)]
+    pub task: Task,
+    /// How long one attempt may take. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How many more times a transient failure is tried.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub retries: u32,
+}
+
+/// Which action (`uses`) and its parameters (`with`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::with_is_optional))]
+#[serde(tag = "uses", content = "with", rename_all = "kebab-case")]
+pub enum Task {
+    /// Streams an operating system image onto a disk.
+    StreamImage(StreamImage),
+    /// Writes files into a filesystem on a disk.
+    WriteFiles(WriteFiles),
+    /// Sets the firmware's boot order.
+    BootOrder(BootOrder),
+    /// Restarts the machine.
+    Reboot(Reboot),
+    /// Switches the machine off.
+    PowerOff(PowerOff),
+}
+
+impl Task {
+    /// What `uses` may say.
+    pub const NAMES: &[&str] =
+        &["stream-image", "write-files", "boot-order", "reboot", "power-off"];
+
+    /// Decodes the parameters of the action `uses`.
+    pub fn decode(uses: &str, with: Value) -> Result<Self, DecodeError> {
+        match uses {
+            "stream-image" => decode(with).map(Self::StreamImage),
+            "write-files" => decode(with).map(Self::WriteFiles),
+            "boot-order" => decode(with).map(Self::BootOrder),
+            "reboot" => decode(with).map(Self::Reboot),
+            "power-off" => decode(with).map(Self::PowerOff),
+            _ => return Err(DecodeError::unknown_name(uses, Self::NAMES).within("uses")),
+        }
+        .map_err(|e| e.within("with"))
+    }
+
+    /// The name by which a job asks for it.
+    pub fn uses(&self) -> &'static str {
+        match self {
+            Self::StreamImage(_) => "stream-image",
+            Self::WriteFiles(_) => "write-files",
+            Self::BootOrder(_) => "boot-order",
+            Self::Reboot(_) => "reboot",
+            Self::PowerOff(_) => "power-off",
+        }
+    }
+
+    /// Whether the machine is gone after it, so that nothing can follow.
+    pub fn ends_the_system(&self) -> bool {
+        matches!(self, Self::Reboot(_) | Self::PowerOff(_))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a job (a table)")]
+struct JobDoc {
+    id: Option<String>,
+    name: String,
+    report_timeout: Option<Span>,
+    actions: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "an action (a table)")]
+struct ActionDoc {
+    name: Option<String>,
+    uses: String,
+    with: Option<Value>,
+    timeout: Option<Span>,
+    #[serde(default)]
+    retries: u32,
+}
+
+impl Job {
+    /// Decodes and checks a job.
+    pub fn from_value(value: Value) -> Result<Self, DecodeError> {
+        let doc: JobDoc = decode::decode(value)?;
+        if doc.actions.is_empty() {
+            return Err(DecodeError::new("has no action; expected at least one").within("actions"));
+        }
+        let id = match doc.id {
+            Some(id) => checked_id(id).map_err(|e| DecodeError::new(e).within("id"))?,
+            None => id_from_name(&doc.name).map_err(|e| DecodeError::new(e).within("name"))?,
+        };
+        let actions = doc
+            .actions
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| {
+                Action::from_value(value)
+                    .map_err(|e| e.within(format!("[{index}]")).within("actions"))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let before_last = &actions[..actions.len() - 1];
+        if let Some(index) = before_last.iter().position(|action| action.task.ends_the_system()) {
+            let uses = actions[index].task.uses();
+            let why = format!("`{uses}` must be the last action, since nothing runs after it");
+            return Err(DecodeError::new(why).within(format!("[{index}]")).within("actions"));
+        }
+        let report_timeout = doc.report_timeout.unwrap_or(DEFAULT_REPORT_TIMEOUT);
+        Ok(Self { id, name: doc.name, report_timeout, actions })
+    }
+}
+
+impl Action {
+    /// Decodes and checks an action.
+    pub fn from_value(value: Value) -> Result<Self, DecodeError> {
+        let doc: ActionDoc = decode::decode(value)?;
+        let with = doc.with.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let task = Task::decode(&doc.uses, with)?;
+        let name = doc.name.unwrap_or(doc.uses);
+        Ok(Self { name, task, timeout: doc.timeout, retries: doc.retries })
+    }
+}
+
+impl<'de> Deserialize<'de> for Job {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_value(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_value(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+fn default_report_timeout() -> Span {
+    DEFAULT_REPORT_TIMEOUT
+}
+
+/// Checks that an id fits a file name and a URL path segment.
+fn checked_id(id: String) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if id.is_empty() || id.len() > MAX_ID || id.starts_with('.') || !id.bytes().all(allowed) {
+        return Err(format!(
+            "{id:?} is no job id; expected 1 to {MAX_ID} letters, digits, `.`, `_` or `-`, \
+             not starting with `.`"
+        ));
+    }
+    Ok(id)
+}
+
+fn id_from_name(name: &str) -> Result<String, String> {
+    let dashed: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
+    let words: Vec<&str> = dashed.split('-').filter(|word| !word.is_empty()).collect();
+    checked_id(words.join("-"))
+}

@@ -1,0 +1,31 @@
+//! What each action takes: the tables behind `with`, one type per `uses`.
+
+/// serde for a type derived with `remote = "Self"`, so that it is checked as it is decoded.
+macro_rules! checked_on_decode {
+    ($type:ty) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                <$type>::deserialize(d)?.checked().map_err(serde::de::Error::custom)
+            }
+        }
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                <$type>::serialize(self, s)
+            }
+        }
+    };
+}
+
+mod boot_order;
+mod disk;
+mod partition;
+mod power;
+mod stream_image;
+mod write_files;
+
+pub use boot_order::{BootOrder, BootPolicy};
+pub use disk::{DiskSelector, Pick};
+pub use partition::PartitionSelector;
+pub use power::{PowerOff, Reboot};
+pub use stream_image::{DEFAULT_STALL_TIMEOUT, Image, StreamImage};
+pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};
