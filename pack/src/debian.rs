@@ -24,7 +24,7 @@ const SUITE: &str = "bookworm";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Beyond the essential packages: what boots, what gets an address, what one needs to look around.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "dbus",
     "e2fsprogs",
     "grub-efi-amd64-signed",
@@ -35,6 +35,8 @@ const PACKAGES: [&str; 14] = [
     "login",
     "passwd",
     "shim-signed",
+    // Has shim's BOOTX64.CSV, by which an installer knows loader and label.
+    "shim-unsigned",
     "systemd-resolved",
     "systemd-sysv",
     "udev",

@@ -20,6 +20,7 @@ for directory in debian BOOT; do
 done
 cp "$root/usr/lib/shim/shimx64.efi.signed" "$loaders/debian/shimx64.efi"
 cp "$root/usr/lib/shim/shimx64.efi.signed" "$loaders/BOOT/BOOTX64.EFI"
+cp "$root/usr/lib/shim/BOOTX64.CSV" "$loaders/debian/BOOTX64.CSV"
 cp "$root/usr/lib/shim/mmx64.efi.signed" "$loaders/debian/mmx64.efi"
 
 mke2fs -q -F -t ext4 -L "$label" -U "$uuid" -E "hash_seed=$uuid" -d "$root" "$image" "$size"

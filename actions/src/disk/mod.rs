@@ -1,0 +1,21 @@
+//! The disks of a machine: which there are, which one is meant, what keeps one busy, how it is
+//! claimed, and its partitions.
+//!
+//! All is read from sysfs, so it works without udev; links made by udev are used where they are.
+
+mod busy;
+mod claim;
+mod error;
+mod identity;
+mod list;
+mod partitions;
+mod select;
+mod settle;
+
+pub use busy::{Use, UseKind, busy};
+pub use claim::{Claim, claim};
+pub use error::{Error, Result};
+pub use list::{Disk, list, open_named};
+pub use partitions::{Partition, partition_path, partitions};
+pub use select::{SelectError, find, select};
+pub use settle::settle;

@@ -1,0 +1,121 @@
+//! The partitions of a disk, as its GPT says.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use gpt::disk::LogicalBlockSize;
+use uuid::Uuid;
+
+use super::{Disk, Error, Result};
+
+/// One partition of a GPT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Number in the table, from 1.
+    pub number: u32,
+    /// GPT name.
+    pub name: String,
+    /// Type GUID.
+    pub type_guid: Uuid,
+    /// GUID of this very partition.
+    pub unique_guid: Uuid,
+    /// First byte on the disk.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Device node.
+    pub path: PathBuf,
+}
+
+/// Node of a partition: a disk whose name ends in a digit gets a `p` in between.
+pub fn partition_path(disk: &Path, number: u32) -> PathBuf {
+    let mut path = disk.as_os_str().to_owned();
+    if disk.as_os_str().as_encoded_bytes().last().is_some_and(u8::is_ascii_digit) {
+        path.push("p");
+    }
+    path.push(number.to_string());
+    path.into()
+}
+
+/// Reads the GPT of a disk, from its backup if the primary table is damaged. By number.
+pub fn partitions(disk: &Disk) -> Result<Vec<Partition>> {
+    let file = File::open(&disk.path).map_err(Error::io("opening", &disk.path))?;
+    read(&file, disk)
+}
+
+/// Reads the GPT through a file that is open already.
+pub(super) fn read(file: &File, disk: &Disk) -> Result<Vec<Partition>> {
+    let broken = |cause: String| Error::Table { path: disk.path.clone(), cause };
+    let sectors = match disk.sector_size {
+        512 => LogicalBlockSize::Lb512,
+        4096 => LogicalBlockSize::Lb4096,
+        other => return Err(broken(format!("no GPT has sectors of {other} bytes"))),
+    };
+    let table = gpt::GptConfig::new()
+        .writable(false)
+        .logical_block_size(sectors)
+        .open_from_device(file)
+        .map_err(|error| broken(error.to_string()))?;
+    table
+        .partitions()
+        .iter()
+        .filter(|(_, partition)| partition.is_used())
+        .map(|(number, partition)| {
+            let bytes = |count: std::io::Result<u64>| {
+                count.map_err(|error| broken(format!("partition {number}: {error}")))
+            };
+            let guid = &partition.part_type_guid.guid;
+            Ok(Partition {
+                number: *number,
+                name: partition.name.clone(),
+                type_guid: guid.to_string().parse().map_err(|e| broken(format!("{guid}: {e}")))?,
+                unique_guid: partition.part_guid,
+                start: bytes(partition.bytes_start(sectors))?,
+                size: bytes(partition.bytes_len(sectors))?,
+                path: partition_path(&disk.path, *number),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_named_as_the_kernel_does() {
+        let path = |disk: &str| partition_path(Path::new(disk), 3).display().to_string();
+        assert_eq!(path("/dev/sda"), "/dev/sda3");
+        assert_eq!(path("/dev/nvme0n1"), "/dev/nvme0n1p3");
+    }
+
+    #[test]
+    fn a_table_is_read_with_names_types_and_places() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(16 << 20).unwrap();
+        let mut table = gpt::GptConfig::new().writable(true).create(file.path()).unwrap();
+        table.add_partition("ESP", 2 << 20, gpt::partition_types::EFI, 0, Some(2048)).unwrap();
+        table.write().unwrap();
+        let path = file.path().to_owned();
+        let disk = Disk { path: path.clone(), sector_size: 512, ..Disk::default() };
+        let found = partitions(&disk).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].number, found[0].name.as_str()), (1, "ESP"));
+        assert_eq!((found[0].start, found[0].size), (1 << 20, 2 << 20));
+        let esp: Uuid = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b".parse().unwrap();
+        assert_eq!(found[0].type_guid, esp);
+        assert_eq!(found[0].path, partition_path(&path, 1));
+    }
+
+    #[test]
+    fn a_disk_without_a_table_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let disk = Disk { path: file.path().to_owned(), sector_size: 512, ..Disk::default() };
+        let error = partitions(&disk).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("reading the GPT of {}", disk.path.display())),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Which disk is meant: none, one or many, each answered by name.
+
+use std::path::Path;
+
+use nibs_job::{
+    Class,
+    params::{DiskSelector, Pick},
+};
+
+use super::{Disk, Result, list, open_named};
+use crate::Machine;
+
+const BY_ID: &str = "/dev/disk/by-id/";
+
+/// Why no disk could be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// No disk fits.
+    #[error("choosing the disk with {wanted}: no disk fits; {}", there_are(present))]
+    None {
+        /// The selector.
+        wanted: String,
+        /// All disks there are.
+        present: Vec<Disk>,
+    },
+    /// More than one disk fits.
+    #[error(
+        "choosing the disk with {wanted}: {} disks fit: {}; say more of the one that is meant",
+        fit.len(),
+        listed(fit)
+    )]
+    Many {
+        /// The selector.
+        wanted: String,
+        /// The disks that fit.
+        fit: Vec<Disk>,
+    },
+}
+
+impl SelectError {
+    /// Whose fault it is: a disk that is not there is the machine's, one that is not told apart
+    /// from others is the job's.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::None { .. } => Class::Environment,
+            Self::Many { .. } => Class::InvalidInput,
+        }
+    }
+}
+
+/// The one disk of a machine that is meant. A disk named by path may be of any kind.
+pub fn find(selector: &DiskSelector, machine: &Machine) -> Result<Disk> {
+    let disks = list(machine)?;
+    let named = match &selector.path {
+        Some(path) => open_named(machine, Path::new(path))?,
+        None => None,
+    };
+    let Some(named) = named else { return Ok(select(selector, &disks)?) };
+    let others = DiskSelector { path: None, ..selector.clone() };
+    if matches(&others, &named) {
+        return Ok(named);
+    }
+    Err(SelectError::None { wanted: selector.to_string(), present: vec![named] }.into())
+}
+
+/// The one of these disks that is meant.
+pub fn select(selector: &DiskSelector, disks: &[Disk]) -> std::result::Result<Disk, SelectError> {
+    let mut fit: Vec<&Disk> = disks.iter().filter(|disk| matches(selector, disk)).collect();
+    let extreme = match selector.pick {
+        Some(Pick::Smallest) => fit.iter().map(|disk| disk.size).min(),
+        Some(Pick::Largest) => fit.iter().map(|disk| disk.size).max(),
+        None => None,
+    };
+    if let Some(size) = extreme {
+        fit.retain(|disk| disk.size == size);
+    }
+    match fit.as_slice() {
+        [] => Err(SelectError::None { wanted: selector.to_string(), present: disks.to_vec() }),
+        [disk] => Ok((*disk).clone()),
+        _ => Err(SelectError::Many {
+            wanted: selector.to_string(),
+            fit: fit.into_iter().cloned().collect(),
+        }),
+    }
+}
+
+fn matches(selector: &DiskSelector, disk: &Disk) -> bool {
+    let same = |wanted: &Option<String>, found: &Option<String>| {
+        wanted.as_ref().is_none_or(|wanted| found.as_deref() == Some(wanted.trim()))
+    };
+    let link = |name: &str| disk.by_id.iter().any(|link| link == name);
+    selector.path.as_ref().is_none_or(|path| {
+        disk.path == Path::new(path) || path.strip_prefix(BY_ID).is_some_and(link)
+    }) && selector.by_id.as_ref().is_none_or(|name| link(name.strip_prefix(BY_ID).unwrap_or(name)))
+        && same(&selector.serial, &disk.serial)
+        && same(&selector.model, &disk.model)
+        && selector.wwn.as_ref().is_none_or(|wanted| {
+            disk.wwn.as_ref().is_some_and(|found| bare_wwn(found) == bare_wwn(wanted))
+        })
+        && selector.min_size.is_none_or(|min| disk.size >= min.0)
+        && selector.max_size.is_none_or(|max| disk.size <= max.0)
+}
+
+/// The same name is written `naa.5000…`, `eui.5000…` or `0x5000…`, by kernel, firmware and labels.
+fn bare_wwn(wwn: &str) -> String {
+    let wwn = wwn.trim().to_ascii_lowercase();
+    let bare = ["naa.", "eui.", "0x"].iter().find_map(|kind| wwn.strip_prefix(kind));
+    bare.unwrap_or(&wwn).to_owned()
+}
+
+fn listed(disks: &[Disk]) -> String {
+    disks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn there_are(present: &[Disk]) -> String {
+    match present {
+        [] => "this machine has no disk".into(),
+        disks => format!("there are {}", listed(disks)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nibs_job::Size;
+
+    use super::super::list::tests::FakeMachine;
+    use super::*;
+
+    fn disk(name: &str, size: u64, serial: &str) -> Disk {
+        Disk {
+            name: name.into(),
+            path: format!("/dev/{name}").into(),
+            size,
+            serial: Some(serial.into()),
+            model: Some("M".into()),
+            wwn: Some(format!("naa.5000{name}")),
+            by_id: vec![format!("ata-M_{serial}")],
+            ..Disk::default()
+        }
+    }
+
+    fn disks() -> Vec<Disk> {
+        vec![disk("sda", 100, "A"), disk("sdb", 200, "B"), disk("sdc", 200, "C")]
+    }
+
+    fn chosen(selector: &DiskSelector) -> String {
+        match select(selector, &disks()) {
+            Ok(disk) => disk.name,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn each_criterion_finds_its_disk() {
+        let none = DiskSelector::default;
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(chosen(&DiskSelector { path: text("/dev/sda"), ..none() }), "sda");
+        assert_eq!(
+            chosen(&DiskSelector { path: text("/dev/disk/by-id/ata-M_B"), ..none() }),
+            "sdb"
+        );
+        assert_eq!(chosen(&DiskSelector { by_id: text("ata-M_C"), ..none() }), "sdc");
+        assert_eq!(chosen(&DiskSelector { serial: text(" B "), ..none() }), "sdb");
+        assert_eq!(chosen(&DiskSelector { wwn: text("0x5000SDC"), ..none() }), "sdc");
+        assert_eq!(chosen(&DiskSelector { max_size: Some(Size(100)), ..none() }), "sda");
+        assert_eq!(chosen(&DiskSelector { pick: Some(Pick::Smallest), ..none() }), "sda");
+        let both = DiskSelector { model: text("M"), serial: text("A"), ..none() };
+        assert_eq!(chosen(&both), "sda");
+    }
+
+    #[test]
+    fn two_of_the_same_size_are_not_guessed_between() {
+        let largest = DiskSelector { pick: Some(Pick::Largest), ..DiskSelector::default() };
+        let error = select(&largest, &disks()).unwrap_err();
+        assert_eq!(error.class(), Class::InvalidInput);
+        let text = error.to_string();
+        assert!(text.contains("2 disks fit") && text.contains("serial \"C\""), "{text}");
+        assert!(!text.contains("sda"), "{text}");
+    }
+
+    #[test]
+    fn none_that_fits_lists_those_there_are() {
+        let absent = DiskSelector { serial: Some("Z".into()), ..DiskSelector::default() };
+        let error = select(&absent, &disks()).unwrap_err();
+        assert_eq!(error.class(), Class::Environment);
+        let text = error.to_string();
+        assert!(text.contains("serial \"Z\"") && text.contains("/dev/sda (100 B"), "{text}");
+        let text = select(&absent, &[]).unwrap_err().to_string();
+        assert!(text.contains("this machine has no disk"), "{text}");
+    }
+
+    #[test]
+    fn a_disk_named_by_path_still_has_to_fit_the_rest() {
+        let fake = FakeMachine::new();
+        fake.disk("loop3", 1 << 20, &[]);
+        let path = Some("/dev/loop3".to_owned());
+        let by_path = DiskSelector { path, ..DiskSelector::default() };
+        assert_eq!(find(&by_path, &fake.machine).unwrap().name, "loop3");
+        let larger = DiskSelector { min_size: Some(Size(1 << 30)), ..by_path };
+        let error = find(&larger, &fake.machine).unwrap_err().to_string();
+        assert!(error.contains("min-size") && error.contains("loop3 (1.0 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_by_id_path_works_without_udev() {
+        let fake = FakeMachine::new();
+        fake.disk("vda", 1 << 20, &[("serial", "root")]);
+        let path = Some("/dev/disk/by-id/virtio-root".to_owned());
+        let selector = DiskSelector { path, ..DiskSelector::default() };
+        assert_eq!(find(&selector, &fake.machine).unwrap().name, "vda");
+    }
+}

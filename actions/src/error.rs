@@ -1,0 +1,99 @@
+//! Why an action failed, and whose fault that is.
+
+use nibs_job::Class;
+
+use crate::boot_order::LoaderError;
+use crate::mount::{FileError, MountError};
+use crate::partition::LocateError;
+use crate::power::PowerError;
+use crate::{Interrupted, disk, http, image};
+
+/// Why an action failed. Its text is one line: what was being done, to what, what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It was told to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// Its `timeout` has passed.
+    #[error("the action's timeout has passed")]
+    TimedOut,
+    /// Finding, claiming or reading a disk failed.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// Streaming an image failed.
+    #[error(transparent)]
+    Image(image::Error),
+    /// Making the HTTP client failed.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// Finding a partition failed.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// Mounting or unmounting a filesystem failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Reading or writing a file of a mounted filesystem failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file's content in the job cannot be decoded.
+    #[error("decoding the content of {path}: {cause}")]
+    Content {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Finding the installed system's loader failed.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    /// Neither the boot order nor the fallback for it can start the installed system.
+    #[error("{nvram}; copying the loader to the removable path instead: {fallback}")]
+    Unbootable {
+        /// Why the boot order could not be set.
+        nvram: String,
+        /// Why the loader could not be copied.
+        fallback: Box<Error>,
+    },
+    /// The machine cannot be restarted or switched off from here.
+    #[error(transparent)]
+    Power(#[from] PowerError),
+}
+
+impl Error {
+    /// Whose fault it is. For [`Error::Cancelled`] nobody's; `Internal` stands in for that.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Cancelled => Class::Internal,
+            Self::TimedOut => Class::Transient,
+            Self::Disk(error) => error.class(),
+            Self::Image(error) => error.class(),
+            Self::Http(error) => error.class(),
+            Self::Locate(error) => error.class(),
+            Self::Mount(error) => error.class(),
+            Self::File(error) => error.class(),
+            Self::Content { .. } => Class::InvalidInput,
+            Self::Loader(error) => error.class(),
+            Self::Unbootable { fallback, .. } => fallback.class(),
+            Self::Power(error) => error.class(),
+        }
+    }
+}
+
+impl From<Interrupted> for Error {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Cancelled => Self::Cancelled,
+            Interrupted::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<image::Error> for Error {
+    fn from(error: image::Error) -> Self {
+        match error {
+            image::Error::Interrupted(interrupted) => interrupted.into(),
+            other => Self::Image(other),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Why an image could not be streamed.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nibs_job::{Class, Size};
+
+use crate::Interrupted;
+
+/// What the functions of this module answer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an image could not be streamed. Offsets and lengths are bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The work was stopped from outside.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+
+    /// The server does not give the image.
+    #[error(
+        "fetching {url}: the server answered {status}; check the URL in the job and the access to it"
+    )]
+    Refused {
+        /// Where the image is.
+        url: String,
+        /// Status code and its text.
+        status: String,
+    },
+    /// The server's certificate is not trusted.
+    #[error("fetching {url}: {cause}; check the machine's clock and its CA certificates")]
+    Certificate {
+        /// Where the image is.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Nothing came for too long.
+    #[error(
+        "fetching {url}: no byte for {} at offset {offset}{}; last: {last}",
+        humane(*waited), of(*total)
+    )]
+    Stalled {
+        /// Where the image is.
+        url: String,
+        /// How many bytes had come.
+        offset: u64,
+        /// How many there are, if known.
+        total: Option<u64>,
+        /// How long none came.
+        waited: Duration,
+        /// What went wrong last.
+        last: String,
+    },
+    /// The transfer broke, and cannot go on where it broke.
+    #[error(
+        "fetching {url}: the transfer broke at offset {offset}{} ({broke}) and cannot be resumed: \
+         {why}; it has to start over",
+        of(*total)
+    )]
+    NotResumable {
+        /// Where the image is.
+        url: String,
+        /// How many bytes had come.
+        offset: u64,
+        /// How many there are, if known.
+        total: Option<u64>,
+        /// Why it broke.
+        broke: String,
+        /// Why it cannot go on.
+        why: String,
+    },
+    /// A request cannot be made at all.
+    #[error("fetching {url}: {cause}")]
+    Request {
+        /// Where the image is.
+        url: String,
+        /// Why not.
+        cause: String,
+    },
+    /// A file cannot be read.
+    #[error("{doing} {}: {cause}", path.display())]
+    File {
+        /// What was being done, in the gerund.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A file is not as long as it was when it was opened.
+    #[error("reading {}: expected {expected} bytes, found {found}; it changed while being read", path.display())]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its length when it was opened.
+        expected: u64,
+        /// What was read.
+        found: u64,
+    },
+
+    /// The image is in a format that is no disk image as such.
+    #[error(
+        "the image is {format}; expected a raw disk image, plain or compressed with lz4, gzip, xz, zstd or bzip2"
+    )]
+    Format {
+        /// What it is.
+        format: &'static str,
+    },
+    /// The compressed bytes are damaged or cut short.
+    #[error("decoding {format} near offset {offset} of the image as served: {cause}")]
+    Decode {
+        /// The format.
+        format: &'static str,
+        /// How many bytes the decoder had taken.
+        offset: u64,
+        /// What is wrong there.
+        cause: String,
+    },
+    /// Something follows the compressed image.
+    #[error(
+        "decoding {format}: the image ends at offset {offset} of the bytes as served, but more follow"
+    )]
+    TrailingBytes {
+        /// The format.
+        format: &'static str,
+        /// Where the image ends.
+        offset: u64,
+    },
+    /// There is no byte in it.
+    #[error("the image is empty")]
+    Empty,
+    /// A disk image is whole sectors.
+    #[error(
+        "the image has {length} bytes, which is no whole number of 512-byte sectors: it was cut \
+         short, or is no disk image"
+    )]
+    NotWholeSectors {
+        /// What came, or will come.
+        length: u64,
+    },
+    /// The image's partition table is damaged.
+    #[error("reading the image's GPT: {cause}")]
+    Table {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The image ends before its own partition table says.
+    #[error(
+        "the image has {found} bytes, but its GPT says that it has {expected}: it was cut short"
+    )]
+    ShorterThanTable {
+        /// What the table says.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// A digest differs.
+    #[error("verifying the image: expected {algorithm} {expected} of the {of}, found {found}")]
+    Digest {
+        /// `sha256` or `sha512`.
+        algorithm: &'static str,
+        /// Of which bytes.
+        of: &'static str,
+        /// What the job says, hexadecimal.
+        expected: String,
+        /// What the bytes have, hexadecimal.
+        found: String,
+    },
+
+    /// The image does not fit.
+    #[error(
+        "the image needs {}{needed} bytes ({}), {} has {size} ({})",
+        if *at_least { "at least " } else { "" }, Size(*needed), disk.display(), Size(*size)
+    )]
+    TooSmall {
+        /// The disk.
+        disk: PathBuf,
+        /// Its size.
+        size: u64,
+        /// The image's.
+        needed: u64,
+        /// Whether the image may need more.
+        at_least: bool,
+    },
+    /// Image and disk differ in sector size.
+    #[error(
+        "the image is made for disks with sectors of {image} bytes, {} has sectors of {found}: \
+         its GPT would not be found there; use an image made for {found}-byte sectors",
+        disk.display()
+    )]
+    SectorSize {
+        /// The disk.
+        disk: PathBuf,
+        /// Sector size of the image's GPT.
+        image: u32,
+        /// Sector size of the disk.
+        found: u32,
+    },
+    /// The disk failed.
+    #[error("{doing} {} at offset {offset}, {length} bytes: {cause}", disk.display())]
+    Disk {
+        /// What was being done, in the gerund.
+        doing: &'static str,
+        /// The disk.
+        disk: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        length: u64,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("starting a thread: {0}")]
+    Thread(io::Error),
+    /// A part of the engine fell over.
+    #[error("the {stage} stage of the image engine ended without a word; this is a fault of Nibs")]
+    Vanished {
+        /// Which one.
+        stage: &'static str,
+    },
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Interrupted(Interrupted::TimedOut)
+            | Self::Stalled { .. }
+            | Self::NotResumable { .. }
+            | Self::FileChanged { .. } => Class::Transient,
+            Self::Refused { .. }
+            | Self::Request { .. }
+            | Self::Format { .. }
+            | Self::Decode { .. }
+            | Self::TrailingBytes { .. }
+            | Self::Empty
+            | Self::NotWholeSectors { .. }
+            | Self::Table { .. }
+            | Self::ShorterThanTable { .. }
+            | Self::Digest { .. }
+            | Self::SectorSize { .. } => Class::InvalidInput,
+            Self::Certificate { .. }
+            | Self::File { .. }
+            | Self::TooSmall { .. }
+            | Self::Disk { .. }
+            | Self::Thread(_) => Class::Environment,
+            Self::Interrupted(Interrupted::Cancelled) | Self::Vanished { .. } => Class::Internal,
+        }
+    }
+}
+
+fn of(total: Option<u64>) -> String {
+    total.map_or_else(String::new, |total| format!(" of {total}"))
+}
+
+fn humane(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64().round())
+}

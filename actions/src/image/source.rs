@@ -1,0 +1,16 @@
+//! Where the bytes of an image come from.
+
+use bytes::Bytes;
+
+use super::Result;
+
+/// Where the bytes of an image come from, in order. A source heals what it can by itself; an error
+/// is final.
+pub trait Source: Send {
+    /// The next bytes, never empty; none at the end, which is reported only if it is proven to be
+    /// the end where a length is known.
+    fn next(&mut self) -> Result<Option<Bytes>>;
+
+    /// How many bytes there are in all, where that is known. Bytes.
+    fn total(&self) -> Option<u64>;
+}

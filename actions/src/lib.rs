@@ -1,0 +1,30 @@
+//! What can be done to a machine.
+//!
+//! - [`run`]: does one [`nibs_job::Task`] in a [`Context`]; the one door for the executor.
+//! - Mechanisms, which know nothing of jobs: [`disk`] (which disks there are, which one is meant,
+//!   what keeps it busy, its partitions), [`image`] (the streaming engine), [`http`] (the client),
+//!   [`mount`] (filesystems and files in them), [`efi`] (what the firmware boots).
+//! - One module per action composes them, such as [`stream_image`].
+//!
+//! Everything here blocks; only the HTTP client runs on the executor's tokio runtime.
+
+mod boot_order;
+mod context;
+pub mod disk;
+pub mod efi;
+mod error;
+pub mod http;
+pub mod image;
+pub mod mount;
+mod partition;
+pub mod power;
+mod run;
+pub mod stream_image;
+mod write_files;
+
+pub use boot_order::LoaderError;
+pub use context::{Context, Interrupted, Machine, Sink, Stop};
+pub use error::Error;
+pub use partition::{LocateError, Located};
+pub use power::PowerChange;
+pub use run::{Done, run};

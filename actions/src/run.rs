@@ -1,0 +1,30 @@
+//! One task of a job, done.
+
+use std::path::PathBuf;
+
+use nibs_job::Task;
+
+use crate::{Context, Error, PowerChange, boot_order, power, stream_image, write_files};
+
+/// What an action has done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// What is not as asked for though the goal was reached, one sentence each.
+    pub degraded: Vec<String>,
+    /// The disk that was written, for the actions after it.
+    pub installed_disk: Option<PathBuf>,
+    /// What the machine is to do once the job's end is acknowledged.
+    pub then: Option<PowerChange>,
+}
+
+/// Does one task. Blocks until it is done, failed, cancelled or out of time.
+pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
+    context.check()?;
+    match task {
+        Task::StreamImage(params) => stream_image::run(params, context),
+        Task::WriteFiles(params) => write_files::run(params, context),
+        Task::BootOrder(params) => boot_order::run(params, context),
+        Task::Reboot(_) => power::run(PowerChange::Reboot, context),
+        Task::PowerOff(_) => power::run(PowerChange::PowerOff, context),
+    }
+}

@@ -1,0 +1,138 @@
+//! `stream-image` onto real block devices: loop devices, as root.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use nibs_actions::{Context, Done, Error, Machine, Stop, disk, http, run};
+use nibs_job::Task;
+use serde_json::json;
+
+use super::support::*;
+
+/// A loop device over a file, detached when it goes.
+struct Loop {
+    node: PathBuf,
+    backing: tempfile::NamedTempFile,
+}
+
+impl Loop {
+    /// None, with the reason told, where there can be none.
+    fn attach(size: usize, arguments: &[&str]) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root for a loop device");
+            return None;
+        }
+        let backing = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(backing.path(), MemoryDisk::with_old_system(size).bytes()).unwrap();
+        let output = Command::new("losetup")
+            .args(["--find", "--show"])
+            .args(arguments)
+            .arg(backing.path())
+            .output();
+        match output {
+            Ok(output) if output.status.success() => {
+                let node = String::from_utf8(output.stdout).unwrap().trim().into();
+                Some(Self { node, backing })
+            }
+            other => {
+                eprintln!("skipped: losetup makes no loop device here: {other:?}");
+                None
+            }
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.backing.path()).unwrap()
+    }
+
+    fn run(&self, image: &Path, more: &serde_json::Value) -> (Result<Done, Error>, Arc<Ears>) {
+        let mut with = json!({ "image": { "url": image }, "disk": { "path": self.node } });
+        with["image"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let task = Task::decode("stream-image", with).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let ears = Arc::new(Ears::default());
+        let context = Context {
+            machine: Machine::default(),
+            stop: Stop::default(),
+            sink: ears.clone(),
+            runtime: runtime.handle().clone(),
+            http: http::client(&http::Options::default()).unwrap(),
+            installed_disk: None,
+        };
+        (run(&task, &context), ears)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.node).status();
+    }
+}
+
+fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_disk_is_installed_and_its_partitions_appear() {
+    // Without partition scanning the kernel refuses BLKRRPART, and is told by BLKPG.
+    for arguments in [&["--partscan"][..], &[]] {
+        let Some(device) = Loop::attach(24 << 20, arguments) else { return };
+        let image = image(8 << 20);
+        let served = file(&encode("zstd", &image));
+        let digest = sha256(&image).sha256.unwrap().to_string();
+        let (done, ears) = device.run(served.path(), &json!({ "uncompressed-sha256": digest }));
+        let done = done.unwrap();
+        assert_eq!(done.degraded, [""; 0]);
+        assert_eq!(done.installed_disk.as_deref(), Some(&*device.node));
+        assert!(ears.warnings.lock().unwrap().is_empty());
+        assert!(device.bytes()[34 * 512..7 << 20] == image[34 * 512..7 << 20]);
+        let named = disk::open_named(&Machine::default(), &device.node).unwrap().unwrap();
+        let partitions = disk::partitions(&named).unwrap();
+        assert_eq!(partitions[0].name, "data");
+        assert!(partitions[0].path.exists(), "{:?}", partitions[0].path);
+        let checked = Command::new("sgdisk").arg("--verify").arg(&device.node).output();
+        if let Ok(output) = checked {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains("No problems found"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_busy_or_too_small_disk_is_refused_untouched() {
+    let Some(device) = Loop::attach(8 << 20, &[]) else { return };
+    let before = device.bytes();
+    let (done, _) = device.run(file(&image(9 << 20)).path(), &json!({}));
+    let error = done.unwrap_err();
+    assert!(error.to_string().contains("the image needs"), "{error}");
+
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&device.node).output();
+    let place = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount").arg(&device.node).arg(place.path()).status();
+    if !matches!((made, mounted), (Ok(made), Ok(mounted)) if made.status.success() && mounted.success())
+    {
+        assert!(device.bytes() == before);
+        eprintln!("skipped: no ext4 can be mounted here");
+        return;
+    }
+    let (done, _) = device.run(file(&image(4 << 20)).path(), &json!({}));
+    assert!(Command::new("umount").arg(place.path()).status().unwrap().success());
+    let text = done.unwrap_err().to_string();
+    let at = format!("is mounted at {}", place.path().display());
+    assert!(text.contains("in use") && text.contains(&at), "{text}");
+}
+
+#[test]
+fn a_disk_with_large_sectors_refuses_an_image_for_small_ones() {
+    let Some(device) = Loop::attach(8 << 20, &["--sector-size", "4096"]) else { return };
+    let before = device.bytes();
+    let (done, ears) = device.run(file(&image(4 << 20)).path(), &json!({}));
+    let text = done.unwrap_err().to_string();
+    assert!(text.contains("sectors of 512 bytes") && text.contains("4096"), "{text}");
+    assert!(device.bytes() == before);
+    assert!(ears.warnings.lock().unwrap()[0].contains("no digest"));
+}

@@ -1,0 +1,188 @@
+//! The command line: what can be asked of `nibs`, and in which words.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use nibs_job::{Span, Task};
+
+/// Where the machine's init lets the agent note which job runs, so that a crash can be reported.
+pub const STATE_FILE: &str = "/run/nibs/job.json";
+
+/// What this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// PID 1, started by the kernel as `init`.
+    Init,
+    /// A command, whoever started it.
+    Command,
+}
+
+/// What this process is, by its id and the name it was started under.
+pub fn role() -> Role {
+    let name = std::env::args_os().next().unwrap_or_default();
+    role_of(std::process::id(), Path::new(&name))
+}
+
+fn role_of(pid: u32, name: &Path) -> Role {
+    // Both: a container's entry point has PID 1 too, and has no business with mounts.
+    match name.file_name().is_some_and(|name| name == "init") && pid == 1 {
+        true => Role::Init,
+        false => Role::Command,
+    }
+}
+
+/// Installs operating systems on bare machines, from RAM.
+#[derive(Debug, Parser)]
+#[command(name = "nibs", version, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub struct Cli {
+    /// Events as JSON lines on stdout, and nothing else there.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// CA certificates (PEM) to trust instead of the system's. [default: nibs.ca= of the kernel]
+    #[arg(long, global = true, value_name = "FILE", env = "NIBS_CA")]
+    pub ca: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take jobs from a control plane, for ever.
+    Agent(AgentArgs),
+    /// Run the job in a file.
+    Run(RunArgs),
+    /// Run one action.
+    Action(ActionArgs),
+    /// Look at something without doing it.
+    #[command(subcommand)]
+    Check(Check),
+    /// Say what this machine is.
+    Inventory,
+    /// Report the job that a dead agent left behind.
+    #[command(hide = true)]
+    PostMortem(PostMortemArgs),
+}
+
+/// `nibs agent`
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The control plane. [default: nibs.control= of the kernel]
+    #[arg(long, value_name = "URL", env = "NIBS_CONTROL", hide_env_values = true)]
+    pub control: Option<String>,
+
+    /// This machine's id. [default: nibs.id= of the kernel, the MAC that booted, the DMI UUID]
+    #[arg(long, value_name = "ID", env = "NIBS_ID")]
+    pub id: Option<String>,
+
+    /// End after one job, with its exit code.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Bring the network up first and keep it up, as a machine's init wants it.
+    #[arg(long, hide = true)]
+    pub network: bool,
+
+    /// Note the running job here, for `nibs post-mortem`.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub state: Option<PathBuf>,
+}
+
+/// `nibs run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The job: TOML, YAML or JSON by the name's ending; `-` is stdin, as TOML or JSON.
+    #[arg(value_name = "JOBFILE")]
+    pub job: PathBuf,
+
+    /// Write events as JSON lines to this file; `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+}
+
+/// `nibs action`
+#[derive(Debug, Args)]
+#[command(after_help = actions_help(), arg_required_else_help = true)]
+pub struct ActionArgs {
+    /// Which action.
+    pub name: String,
+
+    /// A parameter, with the dotted key that it has in a job file: `disk.path=/dev/vda`.
+    #[arg(long = "with", value_name = "KEY=VALUE")]
+    pub with: Vec<String>,
+
+    /// How long one attempt may take, such as 20m. [default: no limit]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+
+    /// How many more times a transient failure is tried.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retries: u32,
+
+    /// Write events as JSON lines to this file; `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+}
+
+/// `nibs check`
+#[derive(Debug, Subcommand)]
+pub enum Check {
+    /// Is this a valid job? Exit code 0 if so, 1 if not, 2 if it cannot be read.
+    Job {
+        /// The job: TOML, YAML or JSON by the name's ending; `-` is stdin, as TOML or JSON.
+        file: PathBuf,
+    },
+}
+
+/// `nibs post-mortem`
+#[derive(Debug, Args)]
+pub struct PostMortemArgs {
+    /// Where the dead agent noted its job.
+    #[arg(long, value_name = "FILE", default_value = STATE_FILE)]
+    pub state: PathBuf,
+
+    /// How it died.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+
+    /// How long the control plane is tried.
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    pub timeout: Span,
+}
+
+fn actions_help() -> String {
+    let lines = Task::NAMES.iter().map(|name| format!("  {name}\n"));
+    format!(
+        "Actions:\n{}\nExample:\n  nibs action stream-image --with image.url=http://10.0.0.1/os.img.zst \
+         --with disk.path=/dev/vda",
+        lines.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_pid_1_called_init_is_init() {
+        assert_eq!(role_of(1, Path::new("/init")), Role::Init);
+        assert_eq!(role_of(1, Path::new("/usr/bin/nibs")), Role::Command);
+        assert_eq!(role_of(42, Path::new("init")), Role::Command);
+    }
+
+    #[test]
+    fn help_lists_every_action() {
+        let help = actions_help();
+        assert!(Task::NAMES.iter().all(|name| help.contains(name)), "{help}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The kernel command line: what it asks of the agent.
+//!
+//! Read as leniently as the kernel reads it, since other software's parameters stand beside ours:
+//! a key may have no value, a value may be quoted, a key may come again (the last one counts, save
+//! for `console=`), and everything after `--` belongs to init's arguments. What cannot be used is
+//! a warning and never stops a boot. Values of parameters that the agent does not use are not
+//! kept: a registry's password can then reach no log.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use nibs_job::Span;
+
+use crate::control::Endpoint;
+use crate::net::Mac;
+
+/// How long a failed agent's message stays on the console before the machine reboots.
+pub const DEFAULT_REBOOT_DELAY: Duration = Duration::from_secs(30);
+
+/// How long the end of an agent that died is offered to the control plane.
+pub const DEFAULT_REPORT_WAIT: Duration = Duration::from_secs(120);
+
+/// Whether a parameter does anything yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// It does what its meaning says.
+    Used,
+    /// It is known from Tinkerbell's Hook, and this build does nothing with it.
+    NotYet,
+}
+
+/// A kernel parameter that is known, for the documentation and for [`Parameters::parse`].
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Name before the `=`.
+    pub name: &'static str,
+    /// What stands after the `=`.
+    pub value: &'static str,
+    /// Whether it does anything yet.
+    pub support: Support,
+    /// What it is for.
+    pub meaning: &'static str,
+}
+
+const fn used(name: &'static str, value: &'static str, meaning: &'static str) -> Known {
+    Known { name, value, support: Support::Used, meaning }
+}
+
+const fn not_yet(name: &'static str, value: &'static str, meaning: &'static str) -> Known {
+    Known { name, value, support: Support::NotYet, meaning }
+}
+
+/// Every parameter that the agent knows.
+pub const KNOWN: &[Known] = &[
+    used("nibs.control", "URL", "Control plane to ask for a job, such as http://10.0.0.1:8080"),
+    used("nibs.id", "TEXT", "This machine's id; default: the MAC that booted, then the DMI UUID"),
+    used("nibs.ca", "PATH", "PEM file of certificate authorities to trust instead of the built-in"),
+    used("nibs.reboot-delay", "DURATION", "Wait before the reboot after a failure; default 30s"),
+    used(
+        "nibs.report-wait",
+        "DURATION",
+        "How long an agent's death is offered to the control plane before the reboot; default 2m",
+    ),
+    used("hw_addr", "MAC", "Interface that booted; the network comes up on it"),
+    used("BOOTIF", "01-MAC", "The same as PXELINUX writes it; hw_addr= goes first"),
+    used("console", "TTY[,OPTIONS]", "Terminal for the agent's messages; may be given again"),
+    not_yet("tink_worker_image", "IMAGE", "Tinkerbell's agent image"),
+    not_yet("docker_registry", "HOST", "Registry of Tinkerbell's images"),
+    not_yet("registry_username", "TEXT", "User at that registry"),
+    not_yet("registry_password", "TEXT", "Password at that registry"),
+    not_yet("grpc_authority", "HOST:PORT", "Tinkerbell server"),
+    not_yet("worker_id", "TEXT", "This machine's id at the Tinkerbell server"),
+    not_yet("tinkerbell_tls", "BOOL", "TLS towards the Tinkerbell server"),
+    not_yet("tinkerbell_insecure_tls", "BOOL", "TLS without verification towards that server"),
+    not_yet("HTTP_PROXY", "URL", "Proxy for http"),
+    not_yet("HTTPS_PROXY", "URL", "Proxy for https"),
+    not_yet("NO_PROXY", "HOST,…", "Hosts that need no proxy"),
+    not_yet("syslog_host", "HOST", "Receiver of logs over UDP"),
+    not_yet("insecure_registries", "HOST,…", "Registries without TLS"),
+    not_yet("vlan_id", "NUMBER", "VLAN below the interface of hw_addr="),
+    not_yet("interface", "NAME", "Interface for DHCP by its name"),
+    not_yet("ipam", "MAC:VLAN:IP:MASK:…", "Static IPv4 configuration"),
+    not_yet("facility", "TEXT", "Data centre, as Tinkerbell's boot script names it"),
+    not_yet("modules", "NAME,…", "Kernel modules, as Tinkerbell's boot script names them"),
+    not_yet("linuxkit.unified_cgroup_hierarchy", "0", "cgroup v1 in LinuxKit"),
+    not_yet("linuxkit.runc_debug", "1", "Debug output of LinuxKit's runc"),
+    not_yet("linuxkit.runc_console", "1", "Console output of LinuxKit's runc"),
+];
+
+/// What the kernel command line asks of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameters {
+    /// Control plane to ask for a job.
+    pub control: Option<Endpoint>,
+    /// This machine's id.
+    pub id: Option<String>,
+    /// PEM file of certificate authorities.
+    pub ca: Option<PathBuf>,
+    /// How long to wait before the reboot after a failure.
+    pub reboot_delay: Duration,
+    /// How long an agent's death is offered to the control plane.
+    pub report_wait: Duration,
+    /// The interface that booted: `hw_addr=`, else `BOOTIF=`.
+    pub boot_mac: Option<Mac>,
+    /// Names of the terminals of `console=`, without `/dev/`, in their order.
+    pub consoles: Vec<String>,
+    /// Names of known parameters that are there and not used yet.
+    pub not_yet: Vec<&'static str>,
+    /// What could not be used, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Parameters {
+    /// Reads the text of `/proc/cmdline`. Never fails: see [`Parameters::warnings`].
+    pub fn parse(text: &str) -> Self {
+        let mut parameters = Self {
+            control: None,
+            id: None,
+            ca: None,
+            reboot_delay: DEFAULT_REBOOT_DELAY,
+            report_wait: DEFAULT_REPORT_WAIT,
+            boot_mac: None,
+            consoles: Vec::new(),
+            not_yet: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut hw_addr = None;
+        let mut boot_if = None;
+        for (key, value) in split(text) {
+            let warnings = &mut parameters.warnings;
+            match key.as_str() {
+                "nibs.control" => take(&mut parameters.control, &key, value, warnings),
+                "nibs.id" => parameters.id = text_of(&key, value, warnings),
+                "nibs.ca" => parameters.ca = text_of(&key, value, warnings).map(PathBuf::from),
+                "nibs.reboot-delay" => span(&mut parameters.reboot_delay, &key, value, warnings),
+                "nibs.report-wait" => span(&mut parameters.report_wait, &key, value, warnings),
+                "hw_addr" => take(&mut hw_addr, &key, value, warnings),
+                "BOOTIF" => {
+                    // PXELINUX puts the hardware type before the address: 01 is Ethernet.
+                    let mac = value.map(|value| match value.strip_prefix("01-") {
+                        Some(mac) => mac.to_owned(),
+                        None => value,
+                    });
+                    take(&mut boot_if, &key, mac, warnings);
+                }
+                "console" => {
+                    parameters.consoles.extend(value.and_then(|value| terminal(&value)));
+                }
+                other => match KNOWN.iter().find(|known| known.name == other) {
+                    Some(known) if !parameters.not_yet.contains(&known.name) => {
+                        parameters.not_yet.push(known.name);
+                    }
+                    None if other.starts_with("nibs.") => warnings.push(format!(
+                        "{other}= is not known; known are {}",
+                        own_names().collect::<Vec<_>>().join(", ")
+                    )),
+                    _ => {}
+                },
+            }
+        }
+        parameters.boot_mac = hw_addr.or(boot_if);
+        parameters
+    }
+}
+
+fn own_names() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|known| known.name).filter(|name| name.starts_with("nibs."))
+}
+
+/// Splits the line as the kernel does: at spaces outside of double quotes, up to `--`.
+fn split(text: &str) -> Vec<(String, Option<String>)> {
+    let mut arguments = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let mut quoted = false;
+        let end = rest
+            .find(|c: char| {
+                quoted ^= c == '"';
+                c.is_ascii_whitespace() && !quoted
+            })
+            .unwrap_or(rest.len());
+        let argument = &rest[..end];
+        rest = rest[end..].trim_start();
+        if argument == "--" {
+            break;
+        }
+        // The quotes stand around the whole argument or around its value.
+        arguments.push(match argument.split_once('=') {
+            Some((key, value)) => (key.replace('"', ""), Some(value.replace('"', ""))),
+            None => (argument.replace('"', ""), None),
+        });
+    }
+    arguments
+}
+
+fn text_of(key: &str, value: Option<String>, warnings: &mut Vec<String>) -> Option<String> {
+    let value = value.filter(|value| !value.is_empty());
+    if value.is_none() {
+        warnings.push(format!("{key}= has no value"));
+    }
+    value
+}
+
+fn take<T>(slot: &mut Option<T>, key: &str, value: Option<String>, warnings: &mut Vec<String>)
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    if let Some(value) = text_of(key, value, warnings) {
+        match value.parse() {
+            Ok(value) => *slot = Some(value),
+            Err(e) => warnings.push(format!("{key}= is not used: {e}")),
+        }
+    }
+}
+
+fn span(slot: &mut Duration, key: &str, value: Option<String>, warnings: &mut Vec<String>) {
+    let mut given: Option<Span> = None;
+    take(&mut given, key, value, warnings);
+    if let Some(Span(duration)) = given {
+        *slot = duration;
+    }
+}
+
+/// `ttyS1,115200n8` is the terminal `ttyS1`; an empty one and `null` mean none.
+fn terminal(value: &str) -> Option<String> {
+    let name = value.split(',').next().unwrap_or_default();
+    let plain = name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'));
+    (plain && !name.is_empty() && name != "null").then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_our_boot_script_is_read() {
+        let parameters = Parameters::parse(
+            "initrd=initramfs-x86_64 nibs.control=http://10.0.0.1:8080 hw_addr=52:54:00:12:34:56 \
+             console=tty0 console=ttyS0,115200n8 quiet\n",
+        );
+        assert_eq!(parameters.control.unwrap().to_string(), "http://10.0.0.1:8080");
+        assert_eq!(parameters.boot_mac.unwrap().to_string(), "52:54:00:12:34:56");
+        assert_eq!(parameters.consoles, ["tty0", "ttyS0"]);
+        assert_eq!(parameters.warnings, Vec::<String>::new());
+        assert_eq!(parameters.reboot_delay, DEFAULT_REBOOT_DELAY);
+    }
+
+    #[test]
+    fn quotes_hold_spaces_together_and_dashes_end_the_line() {
+        let line = r#"a="b c" "d=e f" g-h_i j="" k -- nibs.id=late"#;
+        let pairs = split(line);
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect();
+        let expected =
+            [("a", Some("b c")), ("d", Some("e f")), ("g-h_i", None), ("j", Some("")), ("k", None)];
+        assert_eq!(pairs, expected);
+        assert_eq!(split(r#"a="never closed b=c"#).len(), 1);
+        assert_eq!(split("  \n").len(), 0);
+    }
+
+    #[test]
+    fn a_known_key_without_a_value_is_a_warning_and_no_crash() {
+        let bare: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
+        let parameters = Parameters::parse(&bare.join(" "));
+        assert_eq!(parameters.control, None);
+        assert_eq!(parameters.id, None);
+        assert_eq!(parameters.boot_mac, None);
+        let warned = ["nibs.control", "nibs.id", "nibs.reboot-delay", "hw_addr", "BOOTIF"];
+        for name in warned {
+            let found = parameters.warnings.iter().any(|w| w.starts_with(name));
+            assert!(found, "{name}: {:?}", parameters.warnings);
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_warnings_and_the_defaults_stay() {
+        let parameters = Parameters::parse(
+            "nibs.control=10.0.0.1:8080 nibs.reboot-delay=soon hw_addr=${mac} nibs.contrl=http://x \
+             console= console=null console=../sda console=ttyS0",
+        );
+        assert_eq!(parameters.control, None);
+        assert_eq!(parameters.reboot_delay, DEFAULT_REBOOT_DELAY);
+        assert_eq!(parameters.consoles, ["ttyS0"]);
+        let warnings = parameters.warnings.join("\n");
+        for part in ["nibs.control= is not", "soon", "${mac}", "nibs.contrl= is not known"] {
+            assert!(warnings.contains(part), "{part}: {warnings}");
+        }
+        assert!(warnings.contains("nibs.report-wait"), "{warnings}");
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_key_counts_and_a_bad_one_does_not_undo_a_good_one() {
+        let parameters = Parameters::parse("nibs.id=a nibs.id=b nibs.report-wait=5s");
+        assert_eq!(parameters.id.as_deref(), Some("b"));
+        assert_eq!(parameters.report_wait, Duration::from_secs(5));
+        let parameters = Parameters::parse("hw_addr=52:54:00:00:00:01 hw_addr=nonsense");
+        assert_eq!(parameters.boot_mac.unwrap().to_string(), "52:54:00:00:00:01");
+        assert_eq!(parameters.warnings.len(), 1);
+    }
+
+    #[test]
+    fn the_interface_that_booted_is_named_by_either_loader() {
+        let mac = |text| Parameters::parse(text).boot_mac.map(|mac| mac.to_string());
+        let pxelinux = mac("BOOTIF=01-52-54-00-aa-bb-cc");
+        assert_eq!(pxelinux.as_deref(), Some("52:54:00:aa:bb:cc"));
+        let both = mac("hw_addr=52:54:00:00:00:01 BOOTIF=01-52-54-00-00-00-02");
+        assert_eq!(both.as_deref(), Some("52:54:00:00:00:01"));
+    }
+
+    #[test]
+    fn hooks_parameters_are_listed_without_their_values() {
+        let parameters = Parameters::parse(
+            "registry_username=me registry_password=hunter2 grpc_authority=h:1 vlan_id=7 vlan_id=8 \
+             nibs.control=http://me:hunter2@h",
+        );
+        assert_eq!(
+            parameters.not_yet,
+            ["registry_username", "registry_password", "grpc_authority", "vlan_id"]
+        );
+        assert!(!format!("{parameters:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn every_name_is_listed_once() {
+        let mut names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), KNOWN.len());
+    }
+}

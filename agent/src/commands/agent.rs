@@ -1,0 +1,248 @@
+//! `nibs agent`: jobs from a control plane, one after the other.
+//!
+//! ```text
+//! ask for a job ─ run it ─ last report acknowledged ─┬─ restart or switch off, if the job says so
+//!       ▲                                            │
+//!       └────────────────────────────────────────────┘ else
+//! ```
+
+use std::io::stdout;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nibs_actions::power;
+use nibs_job::wire::{Hello, Offer};
+use nibs_job::{DEFAULT_REPORT_TIMEOUT, Job, Outcome};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::here::Here;
+use super::signals::cancelled_by_signals;
+use super::{Exit, Usage};
+use crate::cli::AgentArgs;
+use crate::control::{self, Client, Endpoint, RunningJob, StateFile};
+use crate::executor::{Ended, Executor, Limits, refuse};
+use crate::journal::{Journal, Outlet};
+use crate::net::{self, Keeper};
+use crate::reporter::{Flushed, Pace, Reporter};
+use crate::view::{self, JsonLines};
+
+/// How long the end of a cancelled job is offered to the control plane: whoever cancels waits.
+const CANCELLED_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait after an offer that cannot even be refused.
+const BAD_OFFER_PAUSE: Duration = Duration::from_secs(30);
+
+/// An agent at work.
+struct Agent {
+    client: Client,
+    executor: Executor,
+    cancel: CancellationToken,
+    json: bool,
+    state: Option<PathBuf>,
+}
+
+/// `nibs agent`
+pub(super) async fn agent(
+    args: AgentArgs,
+    ca: Option<PathBuf>,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let here = Here::look(ca);
+    here.warn();
+    let endpoint = endpoint(args.control.as_deref(), &here)?;
+    let cancel = cancelled_by_signals()?;
+    // Kept to the end: it renews the lease.
+    let network = match args.network {
+        true => tokio::select! {
+            keeper = net::up(here.network()) => Some(keeper),
+            () = cancel.cancelled() => return Ok(Exit::Done),
+        },
+        false => None,
+    };
+    let leased = network.as_ref().and_then(Keeper::network).map(|network| network.mac);
+    let machine = here.machine_id(args.id, leased)?;
+    let runner = Arc::new(here.runner()?);
+    let agent = Agent {
+        client: Client::new(here.http()?, endpoint, machine),
+        executor: Executor::new(runner, Limits::default(), cancel.clone()),
+        cancel,
+        json,
+        state: args.state,
+    };
+    loop {
+        let hello = Hello { agent: env!("CARGO_PKG_VERSION").to_owned(), facts: here.facts() };
+        let offer = tokio::select! {
+            offer = control::next_job(&agent.client, &hello) => offer,
+            () = agent.cancel.cancelled() => return Ok(Exit::Done),
+        };
+        let Some(ended) = agent.take(offer).await else { continue };
+        if let Some(change) = ended.then {
+            info!("the job is done, and asks for: {change}");
+            let Err(error) = power::perform(change);
+            return Err(error.into());
+        }
+        if args.once || agent.cancel.is_cancelled() {
+            return Ok(if ended.outcome.is_success() { Exit::Done } else { Exit::Failed });
+        }
+    }
+}
+
+fn endpoint(given: Option<&str>, here: &Here) -> Result<Endpoint, Usage> {
+    match given {
+        Some(url) => url.parse().map_err(|e: control::EndpointError| Usage(e.to_string())),
+        None => here.control().ok_or_else(|| {
+            Usage(
+                "no control plane is named; expected --control URL, NIBS_CONTROL, or \
+                 nibs.control=URL on the kernel command line"
+                    .into(),
+            )
+        }),
+    }
+}
+
+impl Agent {
+    /// Runs an offered job to its acknowledged end; none if it cannot even be refused.
+    async fn take(&self, offer: Offer<Value>) -> Option<Ended> {
+        let Offer { job, first_sequence } = offer;
+        let Some(id) = job.get("id").and_then(Value::as_str).map(str::to_owned) else {
+            let endpoint = self.client.endpoint();
+            warn!("{endpoint} offers a job without an id, which can be neither run nor refused");
+            tokio::select! {
+                () = tokio::time::sleep(BAD_OFFER_PAUSE) => {}
+                () = self.cancel.cancelled() => {}
+            }
+            return None;
+        };
+        let reporter = Arc::new(Reporter::start(self.client.clone(), &id, Pace::default()));
+        let state = self.state.as_deref().map(|path| self.note(path, &id, first_sequence));
+        let mut outlets: Vec<Arc<dyn Outlet>> = Vec::new();
+        outlets.extend(state.clone().map(|state| state as Arc<dyn Outlet>));
+        outlets.push(match self.json {
+            true => Arc::new(JsonLines::new(stdout())),
+            false => view::for_people(),
+        });
+        outlets.push(Arc::clone(&reporter) as Arc<dyn Outlet>);
+        let journal = Arc::new(Journal::new(&id, first_sequence, outlets));
+
+        let (ended, report_timeout) = match Job::from_value(job) {
+            Ok(job) => (self.executor.run(&job, &journal).await, job.report_timeout.0),
+            Err(error) => {
+                let outcome = refuse(&journal, format!("the job is not valid: {error}"));
+                (Ended { outcome, then: None }, DEFAULT_REPORT_TIMEOUT.0)
+            }
+        };
+        self.deliver(&reporter, &ended, report_timeout).await;
+        if let Some(state) = state {
+            state.clear();
+        }
+        Some(ended)
+    }
+
+    fn note(&self, path: &Path, job: &str, next_sequence: u64) -> Arc<StateFile> {
+        let running = RunningJob {
+            job: job.to_owned(),
+            machine: self.client.machine().to_owned(),
+            control: self.client.endpoint().expose().to_owned(),
+            next_sequence,
+        };
+        Arc::new(StateFile::create(path, running))
+    }
+
+    /// Waits for the acknowledgement of the job's end.
+    ///
+    /// A machine that is to be restarted does not wait longer than the job's `report-timeout`:
+    /// its new system may be what brings the control plane back. Any other has nothing better
+    /// to do.
+    async fn deliver(
+        &self,
+        reporter: &Reporter,
+        ended: &Ended,
+        report_timeout: Duration,
+    ) -> Flushed {
+        let deadline = match (&ended.outcome, ended.then) {
+            (Outcome::Cancelled, _) => Instant::now().checked_add(CANCELLED_REPORT_TIMEOUT),
+            (_, Some(_)) => Instant::now().checked_add(report_timeout),
+            _ => None,
+        };
+        let flushed = tokio::select! {
+            flushed = reporter.flush(deadline) => flushed,
+            () = self.cancelled_for(CANCELLED_REPORT_TIMEOUT) => Flushed::TimedOut,
+        };
+        let endpoint = self.client.endpoint();
+        match (flushed, ended.then) {
+            (Flushed::Acknowledged, _) => info!("{endpoint} has acknowledged the end of the job"),
+            (Flushed::JobLost, _) => error!(
+                "THE END OF THE JOB IS NOT REPORTED: {endpoint} answers that it does not have it; \
+                 going on without"
+            ),
+            (Flushed::TimedOut, Some(change)) => error!(
+                "THE END OF THE JOB IS NOT REPORTED: {endpoint} did not acknowledge it in time; \
+                 going on without: {change}"
+            ),
+            (Flushed::TimedOut, None) => error!(
+                "THE END OF THE JOB IS NOT REPORTED: {endpoint} did not acknowledge it in time"
+            ),
+        }
+        flushed
+    }
+
+    /// Ends that long after a signal to stop; never without one.
+    async fn cancelled_for(&self, time: Duration) {
+        self.cancel.cancelled().await;
+        tokio::time::sleep(time).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::{Attempt, Failure, Runner};
+    use nibs_actions::{Done, PowerChange};
+    use nibs_job::Task;
+
+    struct Idle;
+
+    impl Runner for Idle {
+        fn run(&self, _: &Task, _: Attempt) -> Result<Done, Failure> {
+            Ok(Done::default())
+        }
+    }
+
+    /// How the report of a job with this end fares where no control plane is.
+    async fn delivered(
+        ended: Ended,
+        report_timeout: Duration,
+        cancel: CancellationToken,
+    ) -> (Flushed, Duration) {
+        let http = nibs_actions::http::client(&nibs_actions::http::Options::default()).unwrap();
+        // Nothing listens on the discard port of this machine.
+        let client = Client::new(http, "http://127.0.0.1:9".parse().unwrap(), "m".into());
+        let executor = Executor::new(Arc::new(Idle), Limits::default(), cancel.clone());
+        let agent = Agent { client: client.clone(), executor, cancel, json: false, state: None };
+        let reporter = Arc::new(Reporter::start(client, "j", Pace::default()));
+        refuse(&Journal::new("j", 1, vec![Arc::clone(&reporter) as _]), "x".into());
+        let began = Instant::now();
+        (agent.deliver(&reporter, &ended, report_timeout).await, began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_restart_waits_for_the_acknowledgement_only_for_so_long() {
+        let ended = Ended { outcome: Outcome::Succeeded, then: Some(PowerChange::Reboot) };
+        let timeout = Duration::from_millis(300);
+        let (flushed, took) = delivered(ended, timeout, CancellationToken::new()).await;
+        assert_eq!(flushed, Flushed::TimedOut);
+        assert!(took >= timeout && took < timeout * 10, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn without_a_restart_the_wait_has_no_end_of_its_own() {
+        let ended = Ended { outcome: Outcome::Succeeded, then: None };
+        let wait = delivered(ended, Duration::from_millis(10), CancellationToken::new());
+        let waited = tokio::time::timeout(Duration::from_millis(400), wait).await;
+        assert!(waited.is_err(), "{waited:?}");
+    }
+}

@@ -1,0 +1,107 @@
+//! What commands need to know of the machine they run on.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nibs_actions::{Machine, http};
+use nibs_job::Facts;
+use reqwest::dns::Resolve;
+use tracing::warn;
+
+use super::Usage;
+use crate::cmdline::Parameters;
+use crate::control::Endpoint;
+use crate::executor::ThisMachine;
+use crate::facts;
+use crate::net::resolver::Resolver;
+use crate::net::{self, Mac};
+
+/// Where the kernel shows its command line (proc(5)).
+const KERNEL_COMMAND_LINE: &str = "/proc/cmdline";
+
+/// This machine, as its kernel command line and the command's own arguments have it.
+#[derive(Debug)]
+pub(super) struct Here {
+    parameters: Parameters,
+    ca: Option<PathBuf>,
+}
+
+impl Here {
+    /// Reads the kernel command line. `ca` goes before what that says.
+    pub(super) fn look(ca: Option<PathBuf>) -> Self {
+        let text = fs::read_to_string(KERNEL_COMMAND_LINE).unwrap_or_else(|error| {
+            warn!("reading {KERNEL_COMMAND_LINE}: {error}; going on without its parameters");
+            String::new()
+        });
+        let parameters = Parameters::parse(&text);
+        let ca = ca.or_else(|| parameters.ca.clone());
+        Self { parameters, ca }
+    }
+
+    /// What the kernel command line has that cannot be used, and what is not used yet.
+    pub(super) fn warn(&self) {
+        for warning in &self.parameters.warnings {
+            warn!("kernel command line: {warning}");
+        }
+        if !self.parameters.not_yet.is_empty() {
+            let names = self.parameters.not_yet.join(", ");
+            warn!("kernel command line: not used by this version: {names}");
+        }
+    }
+
+    /// The control plane that the kernel command line names.
+    pub(super) fn control(&self) -> Option<Endpoint> {
+        self.parameters.control.clone()
+    }
+
+    /// This machine's id: as given, else the kernel's `nibs.id=`, the MAC that booted or got a lease, the UUID.
+    pub(super) fn machine_id(
+        &self,
+        given: Option<String>,
+        leased: Option<Mac>,
+    ) -> Result<String, Usage> {
+        given.or_else(|| facts::machine_id(&self.parameters, leased, &self.facts())).ok_or_else(
+            || {
+                Usage(
+                    "this machine tells neither the MAC it booted from nor a DMI UUID; expected \
+                     --id ID, NIBS_ID, or nibs.id=ID on the kernel command line"
+                        .into(),
+                )
+            },
+        )
+    }
+
+    /// How this machine's network is to come up, where that is the agent's business.
+    pub(super) fn network(&self) -> net::Options {
+        net::Options { boot_mac: self.parameters.boot_mac, ..net::Options::default() }
+    }
+
+    /// What the machine says of itself.
+    pub(super) fn facts(&self) -> Facts {
+        facts::collect(&Machine::default())
+    }
+
+    /// An HTTP client that resolves names and trusts certificates as this machine should.
+    pub(super) fn http(&self) -> anyhow::Result<reqwest::Client> {
+        let ca_bundles = match &self.ca {
+            Some(path) if !path.exists() => {
+                let path = path.display();
+                return Err(
+                    Usage(format!("looking for the CA bundle {path}: it is not there")).into()
+                );
+            }
+            Some(path) => vec![path.clone()],
+            None => http::CA_BUNDLES.map(PathBuf::from).to_vec(),
+        };
+        // A static binary must not look names up through the C library.
+        let resolver = Some(Arc::new(Resolver::default()) as Arc<dyn Resolve>);
+        let user_agent = concat!("nibs/", env!("CARGO_PKG_VERSION")).to_owned();
+        Ok(http::client(&http::Options { ca_bundles, resolver, user_agent })?)
+    }
+
+    /// What runs actions on this machine. Needs a tokio runtime.
+    pub(super) fn runner(&self) -> anyhow::Result<ThisMachine> {
+        Ok(ThisMachine::new(self.http()?))
+    }
+}

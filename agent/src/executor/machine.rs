@@ -1,0 +1,55 @@
+//! The real runner: actions done to the machine that the agent runs on.
+
+use std::sync::Arc;
+
+use nibs_actions::{Context, Done, Error, Machine, Sink, Stop};
+use nibs_job::{LogLevel, Progress, Task};
+use tokio::runtime::Handle;
+
+use super::{Attempt, Failure, Notes, Runner};
+
+/// Runs actions on this machine.
+#[derive(Debug)]
+pub struct ThisMachine {
+    http: reqwest::Client,
+    runtime: Handle,
+}
+
+impl ThisMachine {
+    /// `http` fetches images. Needs a tokio runtime around it.
+    pub fn new(http: reqwest::Client) -> Self {
+        Self { http, runtime: Handle::current() }
+    }
+}
+
+impl Runner for ThisMachine {
+    fn run(&self, task: &Task, attempt: Attempt) -> Result<Done, Failure> {
+        let context = Context {
+            machine: Machine::default(),
+            stop: Stop { cancel: attempt.cancel, deadline: attempt.deadline },
+            sink: Arc::new(attempt.notes),
+            runtime: self.runtime.clone(),
+            http: self.http.clone(),
+            installed_disk: attempt.installed_disk,
+        };
+        nibs_actions::run(task, &context).map_err(|error| match error {
+            Error::Cancelled => Failure::Cancelled,
+            Error::TimedOut => Failure::TimedOut,
+            error => Failure::Failed { class: error.class(), message: error.to_string() },
+        })
+    }
+}
+
+impl Sink for Notes {
+    fn progress(&self, progress: Progress) {
+        Notes::progress(self, progress);
+    }
+
+    fn warning(&self, message: String) {
+        Notes::warning(self, message);
+    }
+
+    fn log(&self, level: LogLevel, message: String) {
+        Notes::log(self, level, message);
+    }
+}
