@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// and large enough that a disk is busy with one while the next is filled.
 pub(super) const BUFFER: usize = 4 << 20;
 
-/// How many there are: one being filled, one hashed, one written, and one ready before each.
-const BUFFERS: usize = 6;
+/// How many there are: one being filled, one hashed, one written, and two on their way.
+const BUFFERS: usize = 5;
 
 /// What direct I/O wants of memory addresses, for every device there is.
 const ALIGNMENT: usize = 4096;

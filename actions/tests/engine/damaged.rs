@@ -46,6 +46,22 @@ fn on_a_larger_disk_the_rest_is_untouched_and_the_backup_gpt_is_at_its_end() {
 }
 
 #[test]
+fn an_image_shorter_than_what_is_held_back_moves_its_backup_too() {
+    let image = image(SMALL);
+    for size in [SMALL + 512, SMALL + 40 * 512, DISK] {
+        let disk = MemoryDisk::with_old_system(size);
+        install(encode("gzip", &image), &disk, no_digest(), sha256(&image)).unwrap();
+        let table = gpt::GptConfig::new()
+            .only_valid_headers(true)
+            .open_from_device(std::io::Cursor::new(disk.bytes()))
+            .unwrap();
+        assert_eq!(table.primary_header().unwrap().backup_lba, size as u64 / 512 - 1);
+        let data = 34 * 512..SMALL - 33 * 512;
+        assert!(disk.bytes()[data.clone()] == image[data]);
+    }
+}
+
+#[test]
 fn an_image_without_a_table_is_written_too() {
     let mut image = vec![3; (1 << 20) + 512];
     image[1 << 20..].fill(7);

@@ -6,3 +6,4 @@ mod loop_device;
 mod resume;
 mod server;
 mod support;
+mod tls;
