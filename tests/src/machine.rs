@@ -1,0 +1,159 @@
+//! A virtual UEFI machine: one QEMU process from power-on to power-off, through all its reboots.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::accel::Accelerator;
+use crate::console::Console;
+use crate::firmware::Firmware;
+use crate::nvram::Nvram;
+use crate::process::Daemon;
+use crate::qmp::Qmp;
+
+/// Place of the network card on the root bus; the NVRAM names it.
+const NETWORK_SLOT: u8 = 3;
+/// Place of the disk on the root bus.
+const DISK_SLOT: u8 = 4;
+
+/// What a machine is made of.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// Memory, in MiB.
+    pub memory: u32,
+    /// Processors.
+    pub processors: u32,
+    /// Size of the disk, in bytes. It starts empty.
+    pub disk: u64,
+    /// Address of the network card.
+    pub mac: [u8; 6],
+    /// What runs it.
+    pub accelerator: Accelerator,
+}
+
+impl Hardware {
+    /// The network card's address, lower case with colons: the name by which the control plane
+    /// knows the machine.
+    pub fn id(&self) -> String {
+        self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+}
+
+/// A machine that is switched on. Dropped, it loses its power.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its serial console.
+    pub console: Console,
+    qemu: Daemon,
+    qmp: Qmp,
+    powered_on: Instant,
+    directory: PathBuf,
+}
+
+impl Machine {
+    /// Switches a new machine on, its network card on `tap`. Its files are in `directory`:
+    /// `disk.img`, `nvram.fd`, `console.log`, `console.sock`, `qmp.sock`, `qemu.log`.
+    pub fn power_on(
+        hardware: &Hardware,
+        firmware: &Firmware,
+        tap: &str,
+        directory: &Path,
+    ) -> Result<Self> {
+        let file = |name: &str| directory.join(name);
+        let disk = fs::File::create(file("disk.img")).context("making the disk")?;
+        disk.set_len(hardware.disk).context("making the disk")?;
+        firmware.write_nvram(&file("nvram.fd"), NETWORK_SLOT, hardware.mac)?;
+
+        let [disk, nvram, log, console, qmp] =
+            ["disk.img", "nvram.fd", "console.log", "console.sock", "qmp.sock"]
+                .map(|name| file(name).display().to_string());
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-nodefaults", "-display", "none", "-vga", "none"])
+            .args(["-machine".into(), format!("q35,accel={}", hardware.accelerator.name())])
+            .args(["-m".into(), hardware.memory.to_string()])
+            .args(["-smp".into(), hardware.processors.to_string()])
+            .args(["-cpu", "max"])
+            .args(["-drive".into(), firmware.code_drive()])
+            .args(["-drive".into(), format!("if=pflash,format=raw,unit=1,file={nvram}")])
+            .args(["-netdev".into(), format!("tap,id=net,ifname={tap},script=no,downscript=no")])
+            // No option ROM: QEMU's own iPXE in it would take the place of the firmware's PXE.
+            .args([
+                "-device".into(),
+                format!(
+                    "virtio-net-pci,netdev=net,addr={NETWORK_SLOT:#x},romfile=,mac={}",
+                    hardware.id()
+                ),
+            ])
+            // What is lost with the lab need not reach the host's disk.
+            .args([
+                "-drive".into(),
+                format!("if=none,id=disk,format=raw,discard=unmap,cache=unsafe,file={disk}"),
+            ])
+            .args([
+                "-device".into(),
+                format!("virtio-blk-pci,drive=disk,addr={DISK_SLOT:#x},serial=lab-disk"),
+            ])
+            .args(["-device", "virtio-rng-pci"])
+            .args([
+                "-chardev".into(),
+                format!("socket,id=serial,path={console},server=on,wait=off,logfile={log}"),
+            ])
+            .args(["-serial", "chardev:serial"])
+            .args(["-qmp".into(), format!("unix:{qmp},server=on,wait=off")]);
+
+        let powered_on = Instant::now();
+        let console = Console::follow(&file("console.log"));
+        let mut qemu = Daemon::spawn("QEMU", &mut command, &file("qemu.log"))?;
+        let qmp = Qmp::connect(&file("qmp.sock")).or_else(|error| {
+            qemu.check()?;
+            Err(error)
+        })?;
+        Ok(Self { console, qemu, qmp, powered_on, directory: directory.to_owned() })
+    }
+
+    /// How long it has been on.
+    pub fn uptime(&self) -> Duration {
+        self.powered_on.elapsed()
+    }
+
+    /// Fails if QEMU has ended.
+    pub fn check(&mut self) -> Result<()> {
+        self.qemu.check()
+    }
+
+    /// QEMU's process id, as this process sees it.
+    pub fn process(&self) -> u32 {
+        self.qemu.id()
+    }
+
+    /// How often the machine was reset since it was switched on.
+    pub fn resets(&mut self) -> Result<usize> {
+        self.qmp.resets()
+    }
+
+    /// Types a line on the console.
+    pub fn type_line(&self, line: &str) -> Result<()> {
+        let path = self.directory.join("console.sock");
+        let typing = || format!("typing on {}", path.display());
+        // One connection a line: QEMU would wait for a reader that is connected and does not read.
+        let mut console = UnixStream::connect(&path).with_context(typing)?;
+        console.write_all(format!("{line}\n").as_bytes()).with_context(typing)
+    }
+
+    /// What its NVRAM holds now.
+    pub fn nvram(&self) -> Result<Nvram> {
+        let path = self.directory.join("nvram.fd");
+        Nvram::parse(fs::read(&path).with_context(|| format!("reading {}", path.display()))?)
+    }
+
+    /// Waits until QEMU ends.
+    pub fn wait(&mut self, timeout: Duration) -> Result<()> {
+        self.qemu.wait(timeout).map(drop)
+    }
+}
