@@ -31,6 +31,8 @@ readonly PACKAGES=(
     # lint
     python3-pip shellcheck
 )
+# What the benchmark runs besides.
+readonly BENCH_PACKAGES=(bmap-tools curl fio qemu-block-extra qemu-utils)
 readonly KERNEL_SOURCE=linux-source-6.12
 
 # Raised when the steps below change in a way that changes what they make.
@@ -99,10 +101,11 @@ cmd_help() { # this list
     echo "Built files: out/. Cache: $CACHE (NIBS_CACHE)."
 }
 
-cmd_deps() { # installs the Debian packages that are missing, or says how
+cmd_deps() { # [PACKAGE…]: installs the Debian packages that are missing, or says how
     local present missing
-    present=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null || true)
-    missing=$(comm -23 <(printf '%s\n' "${PACKAGES[@]}" | sort -u) \
+    local -a wanted=("${PACKAGES[@]}" "$@")
+    present=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null || true)
+    missing=$(comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
         <(sed -n 's/^installed //p' <<<"$present" | sort -u) | tr '\n' ' ')
     if [[ -n $missing ]]; then
         local -a packages
@@ -259,6 +262,16 @@ cmd_demo() { # [bottlerocket|debian] [--keep]: installs a virtual machine from n
     NIBS_OUT=$OUT exec "target/$TARGET/debug/nibs-lab" demo "$image" --given "$given" "$@"
 }
 
+cmd_bench() { # [--quick]: the image engine beside what one would use instead; docs/benchmarks.md
+    local bench=target/$TARGET/release/nibs-bench key directory
+    step deps cmd_deps "${BENCH_PACKAGES[@]}"
+    step agent cmd_agent
+    step bench cargo build --quiet --release --locked -p nibs-tests --bin nibs-bench
+    key=$(digest tests/src/bench/images.rs </dev/null)
+    directory=$(cached bench-images "$key" "$bench" images)
+    NIBS_OUT=$OUT "$bench" run --images "$directory" --page docs/benchmarks.md "$@"
+}
+
 cmd_test() { # every test, those in virtual machines among them; arguments go to cargo test
     everything bottlerocket
     export NIBS_OUT=$OUT
@@ -301,7 +314,7 @@ main() {
     [[ $(type -t "cmd_$command") == function ]] ||
         die "no command $command; ./build.sh help lists them" "$EXIT_USAGE"
     case $command in
-    help | clean | demo | test | deps) "cmd_$command" "$@" ;;
+    help | clean | demo | bench | test | deps) "cmd_$command" "$@" ;;
     *) step "$command" "cmd_$command" "$@" ;;
     esac
 }

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub trait Sink: Send + Sync {
     /// How far the action is. Only the latest matters.
     fn progress(&self, progress: Progress);
+    /// The work starts over from its first byte.
+    fn reset(&self, reason: String);
     /// Something is not as it should be, and the work goes on.
     fn warning(&self, message: String);
     /// A line for the log.
@@ -118,8 +120,8 @@ pub struct Context {
     /// The runtime that drives HTTP. It must make progress by itself (multi-thread), since the
     /// action's threads block on it.
     pub runtime: tokio::runtime::Handle,
-    /// The client for HTTP, from [`crate::http::client`].
-    pub http: reqwest::Client,
+    /// How clients for HTTP are made on this machine.
+    pub http: crate::http::Options,
     /// The disk that an earlier action of the same job wrote.
     pub installed_disk: Option<PathBuf>,
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nibs_job::Class;
+use nibs_job::{Class, Location, Secret};
 use reqwest::dns::Resolve;
-use reqwest::{Certificate, Client, redirect};
+use reqwest::{Certificate, Client, Identity, NoProxy, Proxy, redirect};
+use url::Url;
 
 /// How long a connection may take to come up; the transfer itself has no limit of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -16,6 +17,9 @@ const MAX_REDIRECTS: usize = 10;
 
 /// How often an idle connection is probed, so that a peer that went away is noticed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// What no proxy can reach for this machine.
+const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
 /// Where distributions and initramfs builders keep the bundle of CA certificates.
 pub const CA_BUNDLES: [&str; 4] = [
@@ -31,16 +35,55 @@ pub struct Options {
     /// PEM files with CA certificates; those that exist are all trusted. Without any, HTTPS is
     /// refused for want of a root, and plain HTTP works.
     pub ca_bundles: Vec<PathBuf>,
+    /// More CA certificates, PEM.
+    pub ca: Option<String>,
+    /// By what the client proves itself to servers that ask.
+    pub client_certificate: Option<ClientCertificate>,
+    /// Which proxies are asked.
+    pub proxies: Proxies,
     /// Turns names into addresses. Default: the C library, which a static agent must not use.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// What the client calls itself.
     pub user_agent: String,
 }
 
+/// A certificate and its private key, both PEM.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its root.
+    pub certificate: String,
+    /// The key.
+    pub key: Secret,
+}
+
+/// Which proxies are asked for what. They may carry user and password.
+#[derive(Clone, Default)]
+pub struct Proxies {
+    /// For `http://` URLs.
+    pub http: Option<Url>,
+    /// For `https://` URLs.
+    pub https: Option<Url>,
+    /// Hosts, domains and networks that none is asked for, with commas between them. This machine
+    /// itself always counts among them.
+    pub no: String,
+}
+
+impl std::fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |proxy: &Option<Url>| proxy.clone().map(Location::Http);
+        f.debug_struct("Proxies")
+            .field("http", &shown(&self.http))
+            .field("https", &shown(&self.https))
+            .field("no", &self.no)
+            .finish()
+    }
+}
+
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("ca_bundles", &self.ca_bundles)
+            .field("proxies", &self.proxies)
             .field("user_agent", &self.user_agent)
             .finish_non_exhaustive()
     }
@@ -65,6 +108,14 @@ pub enum Error {
         /// What the parser said.
         cause: String,
     },
+    /// What was given along cannot be used.
+    #[error("reading the {what}: {cause}")]
+    Given {
+        /// What it was given as.
+        what: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The client's own parts did not come together.
     #[error("making the HTTP client: {0}")]
     Build(String),
@@ -75,19 +126,24 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::ReadBundle { .. } | Self::ParseBundle { .. } => Class::Environment,
+            Self::Given { .. } => Class::InvalidInput,
             Self::Build(_) => Class::Internal,
         }
     }
 }
 
-/// Makes the client. It follows a few redirects, never decompresses, uses no proxy from the
-/// environment, and has no limit on the length of a transfer.
+/// Makes the client. It follows a few redirects, to another host without credentials; never
+/// decompresses; asks no proxy but those given; and has no limit on the length of a transfer.
 pub fn client(options: &Options) -> Result<Client, Error> {
     // Fails only if a provider is already installed, which is then as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut roots = Vec::new();
     for path in options.ca_bundles.iter().filter(|path| path.exists()) {
         roots.extend(certificates(path)?);
+    }
+    if let Some(pem) = &options.ca {
+        let given = |cause| Error::Given { what: "CA certificate", cause };
+        roots.extend(parse_certificates(pem.as_bytes()).map_err(given)?);
     }
     let mut builder = Client::builder()
         .tls_certs_only(roots)
@@ -99,16 +155,44 @@ pub fn client(options: &Options) -> Result<Client, Error> {
     if let Some(resolver) = &options.resolver {
         builder = builder.dns_resolver(Arc::clone(resolver));
     }
+    if let Some(ClientCertificate { certificate, key }) = &options.client_certificate {
+        let pem = format!("{certificate}\n{}", key.expose());
+        // The parser's words are not repeated: they could hold a part of the key.
+        let given = |_| Error::Given {
+            what: "client certificate",
+            cause: "expected a PEM certificate and its PEM private key".into(),
+        };
+        builder = builder.identity(Identity::from_pem(pem.as_bytes()).map_err(given)?);
+    }
+    for proxy in proxies(&options.proxies)? {
+        builder = builder.proxy(proxy);
+    }
     builder.build().map_err(|error| Error::Build(chain(&error)))
+}
+
+fn proxies(proxies: &Proxies) -> Result<Vec<Proxy>, Error> {
+    let no = NoProxy::from_string(&format!("{},{THIS_MACHINE}", proxies.no));
+    let given = |error: reqwest::Error| Error::Given { what: "proxy", cause: describe(error) };
+    let mut all = Vec::new();
+    if let Some(url) = &proxies.http {
+        all.push(Proxy::http(url.clone()).map_err(given)?.no_proxy(no.clone()));
+    }
+    if let Some(url) = &proxies.https {
+        all.push(Proxy::https(url.clone()).map_err(given)?.no_proxy(no));
+    }
+    Ok(all)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, Error> {
     let pem =
         std::fs::read(path).map_err(|cause| Error::ReadBundle { path: path.to_owned(), cause })?;
-    let parsed = Certificate::from_pem_bundle(&pem)
-        .map_err(|error| Error::ParseBundle { path: path.to_owned(), cause: chain(&error) })?;
+    parse_certificates(&pem).map_err(|cause| Error::ParseBundle { path: path.to_owned(), cause })
+}
+
+fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
+    let parsed = Certificate::from_pem_bundle(pem).map_err(|error| chain(&error))?;
     if parsed.is_empty() {
-        return Err(Error::ParseBundle { path: path.to_owned(), cause: "it is empty".into() });
+        return Err("there is none in it".into());
     }
     Ok(parsed)
 }
@@ -152,5 +236,29 @@ mod tests {
         let error = with_bundle(file.path()).unwrap_err();
         assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
         assert_eq!(error.class(), Class::Environment);
+    }
+
+    #[test]
+    fn what_a_job_gives_along_is_refused_without_being_shown() {
+        let ca = Options { ca: Some("no PEM".into()), ..Options::default() };
+        let certificate = "hunter2".to_owned();
+        let key = Secret::new("hunter2");
+        let pair = Options {
+            client_certificate: Some(ClientCertificate { certificate, key }),
+            ..Options::default()
+        };
+        for options in [ca, pair] {
+            let error = client(&options).unwrap_err();
+            assert_eq!(error.class(), Class::InvalidInput);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_show_no_password_of_a_proxy() {
+        let http = Some("http://me:hunter2@proxy.example:3128".parse().unwrap());
+        let proxies = Proxies { http, ..Proxies::default() };
+        let shown = format!("{:?}", Options { proxies, ..Options::default() });
+        assert!(shown.contains("proxy.example:3128") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -3,31 +3,39 @@
 //! Chooses the disk, makes sure that nothing uses it, asks for the image, streams it, and makes
 //! the kernel know the new partitions.
 
-use nibs_job::params::{Image, StreamImage};
-use nibs_job::{Location, Size};
+mod restarts;
+mod source;
 
-use crate::disk::{self, Claim};
-use crate::image::{self, Device, Expected, Fetch, FileSource, Source, Target};
-use crate::{Context, Done, Error, Stop};
+use std::ops::Range;
+
+use nibs_job::Size;
+use nibs_job::params::{StreamImage, Verify};
+
+use self::restarts::Restarts;
+use self::source::Opened;
+use crate::disk::{self, Claim, Disk};
+use crate::image::{self, Device, Proof, Summary, Target};
+use crate::{Context, Done, Error};
 
 /// Streams an image onto the disk that is meant.
 pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
     let disk = disk::find(&params.disk, &context.machine)?;
-    let claim = disk::claim(&context.machine, &disk)?;
-    let stop = context.stop.child();
-    let source = open(&params.image, context, &stop)?;
-    if !params.image.has_digest() {
-        context.sink.warning(format!(
-            "nothing proves {}: the job has no digest of it; add sha256 to image",
-            params.image.url
-        ));
+    if params.disk.release {
+        disk::release(&context.machine, &disk, &mut |done| context.info(done))?;
     }
-    let target = Device::open(&disk.path, disk.size, disk.sector_size)?;
-    context.info(format!("writing {} to {disk} {}", params.image.url, target.manner()));
-
-    let (served, whole) = expected(&params.image);
-    let summary = image::stream(source, &target, served, whole, &stop, &*context.sink)?;
-    drop(target);
+    let claim = disk::claim(&context.machine, &disk)?;
+    let mut restarts = Restarts::new(params.image.stall_timeout.0);
+    let mut only = None;
+    let summary = loop {
+        match stream(params, &disk, only.clone(), context) {
+            Ok(summary) => break summary,
+            Err(Error::Image(error @ image::Error::Misread { .. })) if only.is_none() => {
+                context.sink.reset(format!("{error}; writing there once more"));
+                only = error.misread();
+            }
+            Err(error) => restarts.after(error, context)?,
+        }
+    };
     context.info(format!(
         "{} holds the image: {} served, {} of image, {} of it zeros{}",
         disk.path.display(),
@@ -40,6 +48,32 @@ pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
     Ok(Done { degraded, installed_disk: Some(disk.path), then: None })
 }
 
+/// One way through the image, from its first byte. `only`: the ranges of it that are written, if
+/// the disk has the others already.
+fn stream(
+    params: &StreamImage,
+    disk: &Disk,
+    only: Option<Vec<Range<u64>>>,
+    context: &Context,
+) -> Result<Summary, Error> {
+    let image = &params.image;
+    let stop = context.stop.child();
+    let opened = source::open(image, context, &stop)?;
+    opened.check_fits(disk)?;
+    let place = source::place(image);
+    if !opened.is_proven() {
+        context.sink.warning(format!(
+            "nothing proves {place}: the job has no digest of it; add sha256 to image"
+        ));
+    }
+    let target = Device::open(&disk.path, disk.size, disk.sector_size)?.rotational(disk.rotational);
+    context.info(format!("writing {place} to {disk} {}", target.manner()));
+    let Opened { source, served, whole, .. } = opened;
+    let read_back = params.verify == Verify::Written;
+    let proof = Proof { served, image: whole, read_back, only };
+    Ok(image::stream(source, &target, &proof, &stop, &*context.sink)?)
+}
+
 /// The partitions are on the disk, whether or not the kernel shows them.
 fn settle(claim: &Claim, context: &Context) -> Vec<String> {
     match disk::settle(&context.machine, claim) {
@@ -49,30 +83,4 @@ fn settle(claim: &Claim, context: &Context) -> Vec<String> {
         }
         Err(error) => vec![error.to_string()],
     }
-}
-
-fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Box<dyn Source>, Error> {
-    Ok(match &image.url {
-        Location::File(path) => Box::new(FileSource::open(path)?),
-        Location::Http(url) => Box::new(
-            Fetch {
-                url: url.clone(),
-                client: context.http.clone(),
-                runtime: context.runtime.clone(),
-                stop: stop.clone(),
-                sink: context.sink.clone(),
-                stall_timeout: image.stall_timeout.0,
-                proven_by_digest: image.has_digest(),
-            }
-            .open()?,
-        ),
-    })
-}
-
-/// Digests of the bytes as served, and of the image.
-fn expected(image: &Image) -> (Expected, Expected) {
-    (
-        Expected { sha256: image.sha256, sha512: image.sha512 },
-        Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 },
-    )
 }

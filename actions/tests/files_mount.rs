@@ -213,6 +213,7 @@ struct Lines(Mutex<Vec<String>>);
 
 impl Sink for Lines {
     fn progress(&self, _: Progress) {}
+    fn reset(&self, _: String) {}
     fn warning(&self, message: String) {
         self.0.lock().unwrap().push(message);
     }
@@ -258,7 +259,7 @@ impl PartitionedDisk {
             stop: Stop::default(),
             sink: lines.clone(),
             runtime: runtime.handle().clone(),
-            http: http::client(&http::Options::default()).unwrap(),
+            http: http::Options::default(),
             installed_disk: Some(self.disk.device.clone()),
         }
     }

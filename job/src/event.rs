@@ -74,6 +74,13 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_in_seconds: Option<f64>,
     },
+    /// The running attempt starts over from its first byte, and its figures with it.
+    Reset {
+        /// Which action.
+        action: usize,
+        /// Why it could not go on where it was.
+        reason: String,
+    },
     /// Something is not as it should be, and the work goes on.
     Warning {
         /// Which action, if one was running.
@@ -123,7 +130,7 @@ impl EventKind {
     }
 }
 
-/// How far an action is. All counts are bytes since the attempt began.
+/// How far an action is. All counts are bytes since the attempt began, or since its last reset.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -60,7 +60,7 @@ pub struct Action {
 #[serde(tag = "uses", content = "with", rename_all = "kebab-case")]
 pub enum Task {
     /// Streams an operating system image onto a disk.
-    StreamImage(StreamImage),
+    StreamImage(Box<StreamImage>),
     /// Writes files into a filesystem on a disk.
     WriteFiles(WriteFiles),
     /// Sets the firmware's boot order.
@@ -79,7 +79,7 @@ impl Task {
     /// Decodes the parameters of the action `uses`.
     pub fn decode(uses: &str, with: Value) -> Result<Self, DecodeError> {
         match uses {
-            "stream-image" => decode(with).map(Self::StreamImage),
+            "stream-image" => decode(with).map(Box::new).map(Self::StreamImage),
             "write-files" => decode(with).map(Self::WriteFiles),
             "boot-order" => decode(with).map(Self::BootOrder),
             "reboot" => decode(with).map(Self::Reboot),

@@ -47,6 +47,6 @@ macro_rules! schema {
 schema!(Span, "Span", {"type": "string", "examples": ["90s", "20m", "1h 30m"]});
 schema!(Size, "Size", {"type": ["string", "integer"], "examples": ["8GiB", 500_000_000_000_u64]});
 schema!(Mode, "Mode", {"type": "string", "pattern": "^[0-7]{1,5}$", "examples": ["0600"]});
-schema!(Location, "Location", {"type": "string", "pattern": "^(https?://|file://|/)"});
+schema!(Location, "Location", {"type": "string", "pattern": "^(https?://|oci(\\+http)?://|file://|/)"});
 schema!(HexDigest<32>, "Sha256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"});
 schema!(HexDigest<64>, "Sha512", {"type": "string", "pattern": "^[0-9a-fA-F]{128}$"});

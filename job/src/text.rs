@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::OciReference;
+
 /// Text whose contents stay out of logs: only its length is shown by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -30,7 +32,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where bytes come from: `http://`, `https://` or `file://` URL, or an absolute path.
+/// Where bytes come from: `http://`, `https://`, `file://`, `oci://` or `oci+http://` URL, or an
+/// absolute path.
 ///
 /// `Display` and `Debug` leave out user, password and query, which may hold secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,8 @@ pub enum Location {
     Http(Url),
     /// A file on this machine.
     File(PathBuf),
+    /// A layer in an OCI registry.
+    Oci(OciReference),
 }
 
 impl TryFrom<String> for Location {
@@ -49,13 +54,15 @@ impl TryFrom<String> for Location {
         if text.starts_with('/') {
             return Ok(Self::File(PathBuf::from(text)));
         }
-        const EXPECTED: &str = "expected http://…, https://…, file:///… or an absolute path";
+        const EXPECTED: &str =
+            "expected http://…, https://…, oci://…, file:///… or an absolute path";
         let url = Url::parse(&text).map_err(|e| format!("not a URL ({e}); {EXPECTED}"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self::Http(url)),
             "file" if matches!(url.host_str(), None | Some("" | "localhost")) => {
                 Ok(Self::File(PathBuf::from(url.path())))
             }
+            oci if OciReference::has_scheme(oci) => Ok(Self::Oci(text.parse()?)),
             other => Err(format!("scheme {other:?} is not known; {EXPECTED}")),
         }
     }
@@ -66,6 +73,7 @@ impl From<Location> for String {
         match location {
             Location::Http(url) => url.into(),
             Location::File(path) => path.to_string_lossy().into_owned(),
+            Location::Oci(reference) => reference.to_string(),
         }
     }
 }
@@ -88,6 +96,7 @@ impl fmt::Display for Location {
                 f.write_str(url.path())
             }
             Self::File(path) => path.display().fmt(f),
+            Self::Oci(reference) => reference.fmt(f),
         }
     }
 }

@@ -15,12 +15,13 @@
 //! From the bottom: [`process`] runs programs; [`namespace`], [`network`] and [`dnsmasq`] make the
 //! wire; [`nvram`] and [`firmware`] prepare what a machine has when it is switched on; [`qmp`],
 //! [`console`] and [`machine`] are the machine; [`control`] is the control plane. [`rack`] puts
-//! them together, and [`demo`] is the whole story with its [`report`].
+//! them together, and [`demo`] is the whole story with its [`report`]. [`bench`] needs no machine.
 //!
 //! A program of the lab names everything it needs itself; nothing depends on the host's network.
 
 pub mod accel;
 pub mod artefacts;
+pub mod bench;
 pub mod console;
 pub mod control;
 pub mod demo;

@@ -42,23 +42,14 @@ impl std::fmt::Display for Use {
 
 /// All that uses a disk, sorted; empty if nothing does.
 pub fn busy(machine: &Machine, disk: &Disk) -> Result<Vec<Use>> {
+    let users = Users::read(machine)?;
     let mut uses = BTreeSet::new();
-    let mounts = read(&machine.proc.join("self/mountinfo"))?;
-    // Absent in kernels without swap.
-    let swaps = fs::read_to_string(machine.proc.join("swaps")).unwrap_or_default();
-    for (name, directory) in devices(machine, disk) {
-        let node = machine.dev.join(&name);
-        let number = attribute(&directory, "dev").unwrap_or_default();
+    for (name, directory) in devices(machine, &disk.name) {
         let mut add = |kind| uses.insert(Use { device: name.clone(), kind });
-        for mount in mounts.lines().filter_map(Mount::parse) {
-            // btrfs shows a device number that is its own, and the real device as its source.
-            if mount.number == number || mount.source == node {
-                add(UseKind::Mounted(mount.place));
-            }
+        for place in users.mounts_of(machine, &name, &directory) {
+            add(UseKind::Mounted(place));
         }
-        let swap =
-            |line: &str| line.split_whitespace().next().is_some_and(|p| Path::new(p) == node);
-        if swaps.lines().skip(1).any(swap) {
+        if users.is_swap(machine, &name) {
             add(UseKind::Swap);
         }
         for holder in entries(&directory.join("holders")) {
@@ -68,10 +59,45 @@ pub fn busy(machine: &Machine, disk: &Disk) -> Result<Vec<Use>> {
     Ok(uses.into_iter().collect())
 }
 
-/// The disk and its partitions: kernel name and sysfs directory.
-fn devices(machine: &Machine, disk: &Disk) -> Vec<(String, PathBuf)> {
-    let whole = machine.sysfs.join("class/block").join(&disk.name);
-    let mut devices = vec![(disk.name.clone(), whole.clone())];
+/// What is mounted and what is swap, as the kernel lists it.
+pub(super) struct Users {
+    mounts: Vec<Mount>,
+    swaps: String,
+}
+
+impl Users {
+    pub(super) fn read(machine: &Machine) -> Result<Self> {
+        let mounts = read(&machine.proc.join("self/mountinfo"))?;
+        // Absent in kernels without swap.
+        let swaps = fs::read_to_string(machine.proc.join("swaps")).unwrap_or_default();
+        Ok(Self { mounts: mounts.lines().filter_map(Mount::parse).collect(), swaps })
+    }
+
+    /// Where a device is mounted, in the order in which that was done.
+    pub(super) fn mounts_of(
+        &self,
+        machine: &Machine,
+        name: &str,
+        directory: &Path,
+    ) -> Vec<PathBuf> {
+        let node = machine.dev.join(name);
+        let number = attribute(directory, "dev").unwrap_or_default();
+        // btrfs shows a device number that is its own, and the real device as its source.
+        let of = |mount: &&Mount| mount.number == number || mount.source == node;
+        self.mounts.iter().filter(of).map(|mount| mount.place.clone()).collect()
+    }
+
+    pub(super) fn is_swap(&self, machine: &Machine, name: &str) -> bool {
+        let node = machine.dev.join(name);
+        let path = |line: &str| line.split_whitespace().next().map(|path| Path::new(path) == node);
+        self.swaps.lines().skip(1).any(|line| path(line) == Some(true))
+    }
+}
+
+/// A disk and its partitions: kernel name and sysfs directory.
+pub(super) fn devices(machine: &Machine, name: &str) -> Vec<(String, PathBuf)> {
+    let whole = machine.sysfs.join("class/block").join(name);
+    let mut devices = vec![(name.to_owned(), whole.clone())];
     for name in entries(&whole) {
         let directory = whole.join(&name);
         if directory.join("partition").exists() {
@@ -81,16 +107,29 @@ fn devices(machine: &Machine, disk: &Disk) -> Vec<(String, PathBuf)> {
     devices
 }
 
-/// `dm-0` says little: device mapper has names, which also tell LVM and multipath.
-fn holder_name(machine: &Machine, holder: &str) -> String {
+/// What a device mapper device is, by the prefix that its maker gives its UUID.
+const MAPPERS: [(&str, &str); 4] =
+    [("LVM-", "LVM"), ("CRYPT-", "dm-crypt"), ("mpath-", "multipath"), ("DMRAID-", "RAID")];
+
+/// A device stacked on others, and what it is: `dm-0` alone says little.
+pub(super) fn holder_name(machine: &Machine, holder: &str) -> String {
     let directory = machine.sysfs.join("class/block").join(holder);
-    match attribute(&directory, "dm/name") {
-        Some(name) => format!("{holder} ({name})"),
-        None => holder.to_owned(),
+    if let Some(name) = attribute(&directory, "dm/name") {
+        let uuid = attribute(&directory, "dm/uuid").unwrap_or_default();
+        let kind = MAPPERS.iter().find(|(prefix, _)| uuid.starts_with(prefix));
+        let kind = kind.map_or("device mapper", |(_, kind)| kind);
+        return format!("{holder} ({kind} {name})");
+    }
+    if let Some(level) = attribute(&directory, "md/level") {
+        return format!("{holder} (md {level})");
+    }
+    match directory.join("bcache").exists() {
+        true => format!("{holder} (bcache)"),
+        false => holder.to_owned(),
     }
 }
 
-fn entries(directory: &Path) -> Vec<String> {
+pub(super) fn entries(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -160,12 +199,16 @@ mod tests {
         let class = fake.machine.sysfs.join("class/block");
         fake.write(&class.join("vda2/holders/dm-3"), "");
         fake.write(&class.join("dm-3/dm/name"), "vg0-root");
+        fake.write(&class.join("dm-3/dm/uuid"), "LVM-abc");
+        fake.write(&class.join("vda2/holders/md7"), "");
+        fake.write(&class.join("md7/md/level"), "raid1");
         assert_eq!(
             uses(&fake),
             [
                 "vda1 is mounted at /mnt/with space",
                 "vda2 is swap",
-                "vda2 is part of dm-3 (vg0-root)"
+                "vda2 is part of dm-3 (LVM vg0-root)",
+                "vda2 is part of md7 (md raid1)"
             ]
         );
     }

@@ -9,6 +9,7 @@ mod error;
 mod identity;
 mod list;
 mod partitions;
+mod release;
 mod select;
 mod settle;
 
@@ -17,5 +18,6 @@ pub use claim::{Claim, claim};
 pub use error::{Error, Result};
 pub use list::{Disk, list, open_named};
 pub use partitions::{Partition, partition_path, partitions};
+pub use release::release;
 pub use select::{SelectError, find, select};
 pub use settle::settle;

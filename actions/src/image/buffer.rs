@@ -6,11 +6,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// and large enough that a disk is busy with one while the next is filled.
 pub(super) const BUFFER: usize = 4 << 20;
 
-/// How many there are: one being filled, one hashed, one written, and two on their way.
-const BUFFERS: usize = 5;
+/// How many there are beside those in the hands of decoders: one being filled, one checked or
+/// hashed, one written.
+const BESIDE_DECODERS: usize = 3;
 
 /// What direct I/O wants of memory addresses, for every device there is.
 const ALIGNMENT: usize = 4096;
+
+/// What a blank buffer reads as: pages of the system's one zero page, which stay in the cache.
+static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
 /// Memory that direct I/O takes, with a filled part at its start.
 #[derive(Debug)]
@@ -19,34 +23,78 @@ pub(super) struct Buffer {
     memory: Vec<u8>,
     start: usize,
     filled: usize,
+    /// Whether the filled part is known to be zero, whatever is in memory.
+    blank: bool,
 }
 
 impl Buffer {
     pub(super) fn new() -> Self {
         let memory = vec![0; BUFFER + ALIGNMENT];
         let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self { memory, start, filled: 0 }
+        Self { memory, start, filled: 0, blank: false }
     }
 
     /// All of it.
     pub(super) fn whole(&mut self) -> &mut [u8] {
+        if std::mem::take(&mut self.blank) {
+            self.memory[self.start..self.start + self.filled].fill(0);
+        }
         &mut self.memory[self.start..self.start + BUFFER]
     }
 
     /// What is filled.
     pub(super) fn filled(&self) -> &[u8] {
+        if self.blank {
+            return &ZEROS[..self.filled];
+        }
         &self.memory[self.start..self.start + self.filled]
     }
 
     /// Says how much from the start is filled.
     pub(super) fn set_filled(&mut self, filled: usize) {
         self.filled = filled.min(BUFFER);
+        self.blank = false;
+    }
+
+    /// Makes it so many zeros, without touching memory.
+    pub(super) fn set_blank(&mut self, filled: usize) {
+        self.filled = filled.min(BUFFER);
+        self.blank = true;
+    }
+
+    /// Whether it is known to be zero. One that is not may still be.
+    pub(super) fn is_blank(&self) -> bool {
+        self.blank
+    }
+
+    /// Whether nothing more fits.
+    pub(super) fn is_full(&self) -> bool {
+        self.filled == BUFFER
+    }
+
+    /// Takes as many bytes as fit, and says how many.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
+        let (from, length) = (self.filled, bytes.len().min(BUFFER - self.filled));
+        self.whole()[from..from + length].copy_from_slice(&bytes[..length]);
+        self.filled += length;
+        length
+    }
+
+    /// Drops bytes at the front.
+    pub(super) fn drop_front(&mut self, length: usize) {
+        let filled = self.filled;
+        if !self.blank {
+            self.whole().copy_within(length..filled, 0);
+        }
+        self.filled -= length;
     }
 
     /// Fills up with zeros to a multiple of `unit` bytes.
     pub(super) fn pad_to(&mut self, unit: usize) {
         let (old, padded) = (self.filled, self.filled.next_multiple_of(unit).min(BUFFER));
-        self.whole()[old..padded].fill(0);
+        if !self.blank {
+            self.whole()[old..padded].fill(0);
+        }
         self.filled = padded;
     }
 }
@@ -62,10 +110,10 @@ pub(super) struct Pool {
 pub(super) struct Return(Sender<Buffer>);
 
 impl Pool {
-    /// All buffers there will ever be.
-    pub(super) fn new() -> (Self, Return) {
+    /// All buffers there will ever be, enough for so many decoders at once.
+    pub(super) fn new(decoders: usize) -> (Self, Return) {
         let (give, empty) = channel();
-        for _ in 0..BUFFERS {
+        for _ in 0..decoders + BESIDE_DECODERS {
             // The receiver is right here.
             let _ = give.send(Buffer::new());
         }
@@ -104,10 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn a_blank_buffer_reads_as_zeros_whatever_was_in_it() {
+        let mut buffer = Buffer::new();
+        buffer.whole().fill(9);
+        buffer.set_blank(1000);
+        assert!(buffer.is_blank() && buffer.filled() == [0; 1000]);
+        buffer.drop_front(100);
+        assert_eq!(buffer.append(&[7; 5]), 5);
+        assert!(!buffer.is_blank());
+        assert_eq!(
+            (&buffer.filled()[..900], &buffer.filled()[900..]),
+            (&[0; 900][..], &[7; 5][..])
+        );
+        buffer.drop_front(899);
+        assert_eq!(buffer.filled(), [0, 7, 7, 7, 7, 7]);
+    }
+
+    #[test]
     fn a_pool_has_so_many_buffers_and_no_more() {
-        let (pool, give) = Pool::new();
-        let taken: Vec<Buffer> = (0..BUFFERS).filter_map(|_| pool.take()).collect();
-        assert_eq!(taken.len(), BUFFERS);
+        let (pool, give) = Pool::new(2);
+        let taken: Vec<Buffer> = (0..5).filter_map(|_| pool.take()).collect();
+        assert_eq!(taken.len(), 5);
         drop(give);
         assert!(pool.take().is_none());
     }

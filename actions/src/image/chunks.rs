@@ -50,6 +50,21 @@ impl ChunkReader {
         Ok(&self.current)
     }
 
+    /// Takes `length` bytes, in as many parts as they came; fewer are an error.
+    pub(super) fn take_parts(&mut self, mut length: usize) -> io::Result<Vec<Bytes>> {
+        let mut parts = Vec::new();
+        while length > 0 {
+            let here = self.fill_buf()?.len().min(length);
+            if here == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            parts.push(self.current.split_to(here));
+            self.consumed += here as u64;
+            length -= here;
+        }
+        Ok(parts)
+    }
+
     /// Takes `length` bytes without looking at them; fewer are an error.
     pub(super) fn skip(&mut self, mut length: u64) -> io::Result<()> {
         while length > 0 {
@@ -130,11 +145,12 @@ pub(super) mod tests {
         let mut input = reader(b"abcdefgh", 3);
         assert_eq!(input.peek(5).unwrap(), b"abcdef");
         assert_eq!(input.consumed(), 0);
-        input.skip(4).unwrap();
+        assert_eq!(input.take_parts(4).unwrap(), [Bytes::from_static(b"abcd")]);
         assert_eq!(input.peek(100).unwrap(), b"efgh");
         let mut rest = String::new();
         input.read_to_string(&mut rest).unwrap();
         assert_eq!((rest.as_str(), input.consumed()), ("efgh", 8));
+        assert_eq!(input.take_parts(1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(input.skip(1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(!input.is_broken());
     }

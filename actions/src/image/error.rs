@@ -1,6 +1,7 @@
 //! Why an image could not be streamed.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,22 @@ pub enum Error {
         url: String,
         /// Status code and its text.
         status: String,
+    },
+    /// None of several mirrors gives the image.
+    #[error("no mirror gives the image: {said}")]
+    Mirrors {
+        /// Whose fault it is: transient if one of them may give it later.
+        class: Class,
+        /// What each of them said.
+        said: String,
+    },
+    /// What a registry gives is not what was asked for.
+    #[error("pulling {reference}: {cause}")]
+    Registry {
+        /// The image.
+        reference: String,
+        /// What was expected and what was found.
+        cause: String,
     },
     /// The server's certificate is not trusted.
     #[error("fetching {url}: {cause}; check the machine's clock and its CA certificates")]
@@ -213,6 +230,18 @@ pub enum Error {
         /// What the system said.
         cause: io::Error,
     },
+    /// The disk does not keep what is written to it.
+    #[error(
+        "reading back {}: expected the bytes written, found others at {}; the disk, its cable or \
+         its controller is faulty",
+        disk.display(), listed(ranges)
+    )]
+    Misread {
+        /// The disk.
+        disk: PathBuf,
+        /// Where, in order.
+        ranges: Vec<Range<u64>>,
+    },
     /// A thread could not be started.
     #[error("starting a thread: {0}")]
     Thread(io::Error),
@@ -225,6 +254,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Which ranges of the disk have to be written once more; none if it is another error.
+    pub(crate) fn misread(self) -> Option<Vec<Range<u64>>> {
+        match self {
+            Self::Misread { ranges, .. } => Some(ranges),
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     pub fn class(&self) -> Class {
         match self {
@@ -232,7 +269,9 @@ impl Error {
             | Self::Stalled { .. }
             | Self::NotResumable { .. }
             | Self::FileChanged { .. } => Class::Transient,
+            Self::Mirrors { class, .. } => *class,
             Self::Refused { .. }
+            | Self::Registry { .. }
             | Self::Request { .. }
             | Self::Format { .. }
             | Self::Decode { .. }
@@ -247,10 +286,24 @@ impl Error {
             | Self::File { .. }
             | Self::TooSmall { .. }
             | Self::Disk { .. }
+            | Self::Misread { .. }
             | Self::Thread(_) => Class::Environment,
             Self::Interrupted(Interrupted::Cancelled) | Self::Vanished { .. } => Class::Internal,
         }
     }
+}
+
+/// How many ranges an error names.
+const LISTED: usize = 8;
+
+/// Ranges of bytes as text, the last one of each included.
+fn listed(ranges: &[Range<u64>]) -> String {
+    let one = |range: &Range<u64>| format!("bytes {} to {}", range.start, range.end - 1);
+    let mut text = ranges.iter().take(LISTED).map(one).collect::<Vec<_>>().join(", ");
+    if ranges.len() > LISTED {
+        text += &format!(" and {} more", ranges.len() - LISTED);
+    }
+    text
 }
 
 fn of(total: Option<u64>) -> String {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
@@ -54,6 +55,12 @@ impl Source for FileSource {
 
     fn total(&self) -> Option<u64> {
         Some(self.length)
+    }
+
+    fn peek(&self, offset: u64, length: u64) -> Option<Bytes> {
+        let mut bytes = BytesMut::zeroed(usize::try_from(length).ok()?);
+        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        Some(bytes.freeze())
     }
 }
 

@@ -18,32 +18,49 @@ impl Held {
         Self { start: range.start, bytes: vec![0; length] }
     }
 
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
+    /// The range.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.start..self.start + self.bytes.len() as u64
+    }
+
+    /// The part of it that lies in a range of the image, and where that part belongs.
+    pub(super) fn part(&self, range: &Range<u64>) -> Option<(u64, &[u8])> {
+        let both = overlap(&self.range(), range)?;
+        let local = |at: u64| (at - self.start) as usize;
+        Some((both.start, &self.bytes[local(both.start)..local(both.end)]))
     }
 }
 
-/// Copies what is to be held back out of the bytes at `offset`, and gives the parts that are not,
-/// as ranges of `bytes`. `held` is in order and does not overlap.
-pub(super) fn take(held: &mut [Held], offset: u64, bytes: &[u8]) -> Vec<Range<usize>> {
-    let end = offset + bytes.len() as u64;
-    // Both ends lie within `bytes`.
-    let local = |at: u64| (at.clamp(offset, end) - offset) as usize;
-    let mut free = Vec::new();
-    let mut from = 0;
-    for range in held.iter_mut().filter(|range| range.start < end && range.end() > offset) {
-        let (first, last) = (local(range.start), local(range.end()));
-        if from < first {
-            free.push(from..first);
+/// Copies what is to be held back out of the bytes at `offset`. What is not is [`gaps`].
+pub(super) fn keep(held: &mut [Held], offset: u64, bytes: &[u8]) {
+    let here = offset..offset + bytes.len() as u64;
+    for range in held {
+        if let Some(both) = overlap(&range.range(), &here) {
+            let (into, from) = (both.start - range.start, both.start - offset);
+            let length = (both.end - both.start) as usize;
+            range.bytes[into as usize..][..length]
+                .copy_from_slice(&bytes[from as usize..][..length]);
         }
-        let into = (offset + first as u64 - range.start) as usize;
-        range.bytes[into..into + last - first].copy_from_slice(&bytes[first..last]);
-        from = last;
     }
-    if from < bytes.len() {
-        free.push(from..bytes.len());
+}
+
+/// The parts of a range that lie in none of `others`, which are in order and do not overlap.
+pub(super) fn gaps(others: &[Range<u64>], range: Range<u64>) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut from = range.start;
+    for both in others.iter().filter_map(|other| overlap(other, &range)) {
+        gaps.push(from..both.start);
+        from = both.end;
     }
-    free
+    gaps.push(from..range.end);
+    gaps.retain(|gap| !gap.is_empty());
+    gaps
+}
+
+/// What lies in both ranges; none if nothing does.
+pub(super) fn overlap(one: &Range<u64>, other: &Range<u64>) -> Option<Range<u64>> {
+    let both = one.start.max(other.start)..one.end.min(other.end);
+    (!both.is_empty()).then_some(both)
 }
 
 #[cfg(test)]
@@ -62,11 +79,13 @@ mod tests {
             let mut held = [Held::new(0..first), Held::new(second..second + last)];
             let mut written = vec![0; image.len()];
             for (index, part) in image.chunks(step).enumerate() {
-                let offset = index * step;
-                for range in take(&mut held, offset as u64, part) {
-                    prop_assert!(!range.is_empty());
-                    let place = offset + range.start..offset + range.end;
-                    written[place].copy_from_slice(&part[range]);
+                let offset = (index * step) as u64;
+                keep(&mut held, offset, part);
+                let ranges: Vec<_> = held.iter().map(Held::range).collect();
+                for gap in gaps(&ranges, offset..offset + part.len() as u64) {
+                    prop_assert!(!gap.is_empty());
+                    let place = gap.start as usize..gap.end as usize;
+                    written[place.clone()].copy_from_slice(&image[place]);
                 }
             }
             for at in 0..image.len() {

@@ -1,24 +1,26 @@
 //! The lz4 frame format (lz4_Frame_format.md 1.6.4) around lz4_flex's block decoder.
 //!
 //! lz4_flex's own frame decoder takes a stream that is cut between two blocks for its end; here
-//! only an end mark, and nothing of another frame after it, is an end. Blocks that do not depend
-//! on each other are decoded into the caller's buffer, without a copy.
+//! only an end mark, and nothing of another frame after it, is an end.
+//!
+//! Decoding is in three parts, so that all cores can take part: a [`Splitter`] takes frames apart,
+//! [`Blocks`] that do not depend on each other are decoded anywhere, and a [`Check`] sees their
+//! bytes in order again.
+
+mod block;
 
 use std::hash::Hasher;
 use std::io::{self, BufRead, Read};
 
-use lz4_flex::block::{decompress_into, decompress_into_with_dict};
 use twox_hash::XxHash32;
 
+use self::block::Block;
+pub(super) use self::block::{Blocks, Scratch};
+use super::buffer::{BUFFER, Buffer};
+use super::chunks::ChunkReader;
 use super::format::skippable_length;
 
 const MAGIC: u32 = 0x184d_2204;
-
-/// How far back a linked block may refer.
-const WINDOW: usize = 64 * 1024;
-
-/// Set in a block's size if the block is stored as it is.
-const STORED: u32 = 1 << 31;
 
 /// The longest descriptor: flags, block descriptor, content size, dictionary id, checksum.
 const MAX_DESCRIPTOR: usize = 2 + 8 + 4 + 1;
@@ -80,53 +82,89 @@ impl Header {
     }
 }
 
-/// A frame being decoded.
+/// A frame being taken apart.
 struct Frame {
     header: Header,
-    length: u64,
-    hasher: XxHash32,
+    /// The last bytes of a linked frame, to which its next block may refer.
+    window: Vec<u8>,
+    /// Whether its end mark has been read.
+    ended: bool,
 }
 
-/// Decodes frames one after the other.
-pub(super) struct Decoder<R> {
-    input: R,
+/// One step through a stream of frames, in order.
+pub(super) enum Step {
+    /// Decoded bytes follow, to be checked until the frame ends.
+    Start(Header),
+    /// Blocks to be decoded, by anybody and at any time.
+    Blocks(Blocks),
+    /// Blocks that had to be decoded right away, since the next ones refer to them.
+    Decoded(Buffer),
+    /// A frame ends, and says what its bytes hash to.
+    End(Option<u32>),
+}
+
+/// Takes a stream of frames apart.
+pub(super) struct Splitter<'a> {
+    input: &'a mut ChunkReader,
     frame: Option<Frame>,
-    compressed: Vec<u8>,
-    /// Decoded bytes: the window of a linked frame, then the block that is being handed out.
-    decoded: Vec<u8>,
-    ready: std::ops::Range<usize>,
+    scratch: Scratch,
 }
 
-impl<R: BufRead> Decoder<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, frame: None, compressed: Vec::new(), decoded: Vec::new(), ready: 0..0 }
+impl<'a> Splitter<'a> {
+    pub(super) fn new(input: &'a mut ChunkReader) -> Self {
+        Self { input, frame: None, scratch: Scratch::default() }
     }
 
-    fn word(&mut self) -> io::Result<u32> {
-        let mut word = [0; 4];
-        self.input.read_exact(&mut word)?;
-        Ok(u32::from_le_bytes(word))
+    /// Bytes taken so far.
+    pub(super) fn consumed(&self) -> u64 {
+        self.input.consumed()
     }
 
-    /// Starts the next frame; `false` if there is none.
-    fn start_frame(&mut self) -> io::Result<bool> {
-        if self.input.fill_buf()?.is_empty() {
-            return Ok(false);
+    /// The next step; none at the end of the stream. `take` gives an empty buffer, or none to make
+    /// it stop.
+    pub(super) fn next(
+        &mut self,
+        take: &mut dyn FnMut() -> Option<Buffer>,
+    ) -> io::Result<Option<Step>> {
+        let Some(frame) = &mut self.frame else { return self.start_frame() };
+        let header = frame.header;
+        let mut blocks = Vec::new();
+        while !frame.ended && blocks.len() < BUFFER / header.block_max {
+            match Block::read(self.input, header)? {
+                Some(block) => blocks.push(block),
+                None => frame.ended = true,
+            }
         }
-        let magic = self.word()?;
-        if magic != MAGIC {
+        if blocks.is_empty() {
+            self.frame = None;
+            let checksum = header.content_checksum.then(|| word(self.input)).transpose()?;
+            return Ok(Some(Step::End(checksum)));
+        }
+        let Some(buffer) = take() else { return Ok(None) };
+        let blocks = Blocks::new(blocks, header, buffer);
+        if header.independent {
+            return Ok(Some(Step::Blocks(blocks)));
+        }
+        blocks.decode(&mut self.scratch, Some(&mut frame.window)).map(|b| Some(Step::Decoded(b)))
+    }
+
+    /// Starts the next frame; none if there is none.
+    fn start_frame(&mut self) -> io::Result<Option<Step>> {
+        loop {
+            if self.input.fill_buf()?.is_empty() {
+                return Ok(None);
+            }
+            let magic = word(self.input)?;
+            if magic == MAGIC {
+                break;
+            }
             let mut head = magic.to_le_bytes().to_vec();
             head.extend([0; 4]);
             if skippable_length(&head).is_none() {
                 return Err(invalid("bytes that are no frame follow a frame"));
             }
-            let length = u64::from(self.word()?);
-            let skipped = io::copy(&mut (&mut self.input).take(length), &mut io::sink())?;
-            return if skipped == length {
-                Ok(true)
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            };
+            let length = word(self.input)?;
+            self.input.skip(u64::from(length))?;
         }
         let mut bytes = [0; MAX_DESCRIPTOR];
         self.input.read_exact(&mut bytes[..3])?;
@@ -134,104 +172,47 @@ impl<R: BufRead> Decoder<R> {
         let length = if bytes[0] & (1 << 3) != 0 { 11 } else { 3 };
         self.input.read_exact(&mut bytes[3..length])?;
         let (header, _) = Header::parse(&bytes[..length])?;
-        self.decoded.clear();
-        self.ready = 0..0;
-        self.frame = Some(Frame { header, length: 0, hasher: XxHash32::with_seed(0) });
-        Ok(true)
-    }
-
-    /// Decodes the next block into `into` if it may be whole there, else into `decoded`. Gives how
-    /// many bytes are in `into`.
-    fn next_block(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let size = self.word()?;
-        let Some(frame) = &mut self.frame else { return Ok(0) };
-        let header = frame.header;
-        if size == 0 {
-            return self.end_frame().map(|()| 0);
-        }
-        let length = (size & !STORED) as usize;
-        if length > header.block_max {
-            return Err(invalid(&format!(
-                "a block of {length} bytes in a frame of at most {}",
-                header.block_max
-            )));
-        }
-        self.compressed.resize(length, 0);
-        self.input.read_exact(&mut self.compressed)?;
-        if header.block_checksums {
-            let mut expected = [0; 4];
-            self.input.read_exact(&mut expected)?;
-            let found = XxHash32::oneshot(0, &self.compressed);
-            compare("block", u32::from_le_bytes(expected), found)?;
-        }
-        let direct = header.independent && into.len() >= header.block_max;
-        let (window, place) = if direct {
-            (&[][..], &mut into[..header.block_max])
-        } else {
-            // The window is what the block before left at the end of `decoded`.
-            let keep = if header.independent { 0 } else { self.ready.end.min(WINDOW) };
-            self.decoded.copy_within(self.ready.end - keep..self.ready.end, 0);
-            self.decoded.resize(keep + header.block_max, 0);
-            self.ready = keep..keep;
-            let (window, place) = self.decoded.split_at_mut(keep);
-            (&*window, place)
-        };
-        let length = if size & STORED != 0 {
-            place[..length].copy_from_slice(&self.compressed);
-            length
-        } else if window.is_empty() {
-            decompress_into(&self.compressed, place).map_err(|e| invalid(&e.to_string()))?
-        } else {
-            decompress_into_with_dict(&self.compressed, place, window)
-                .map_err(|e| invalid(&e.to_string()))?
-        };
-        frame.length += length as u64;
-        if header.content_checksum {
-            frame.hasher.write(&place[..length]);
-        }
-        if direct {
-            return Ok(length);
-        }
-        self.ready.end += length;
-        Ok(0)
-    }
-
-    fn end_frame(&mut self) -> io::Result<()> {
-        let Some(frame) = self.frame.take() else { return Ok(()) };
-        if frame.header.content_checksum {
-            let expected = self.word()?;
-            compare("content", expected, frame.hasher.finish_32())?;
-        }
-        match frame.header.content_size {
-            Some(expected) if expected != frame.length => Err(invalid(&format!(
-                "expected {expected} bytes in the frame, found {}",
-                frame.length
-            ))),
-            _ => Ok(()),
-        }
+        self.frame = Some(Frame { header, window: Vec::new(), ended: false });
+        Ok(Some(Step::Start(header)))
     }
 }
 
-impl<R: BufRead> Read for Decoder<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if !self.ready.is_empty() {
-                let length = self.ready.len().min(into.len());
-                let from = self.ready.start;
-                into[..length].copy_from_slice(&self.decoded[from..from + length]);
-                self.ready.start += length;
-                return Ok(length);
-            }
-            if self.frame.is_none() {
-                if !self.start_frame()? {
-                    return Ok(0);
-                }
-                continue;
-            }
-            let direct = self.next_block(into)?;
-            if direct > 0 {
-                return Ok(direct);
-            }
+fn word(input: &mut ChunkReader) -> io::Result<u32> {
+    let mut word = [0; 4];
+    input.read_exact(&mut word)?;
+    Ok(u32::from_le_bytes(word))
+}
+
+/// What the decoded bytes of one frame have to be.
+pub(super) struct Check {
+    expected: Option<u64>,
+    length: u64,
+    hasher: Option<XxHash32>,
+}
+
+impl Check {
+    pub(super) fn new(header: Header) -> Self {
+        let hasher = header.content_checksum.then(|| XxHash32::with_seed(0));
+        Self { expected: header.content_size, length: 0, hasher }
+    }
+
+    pub(super) fn update(&mut self, decoded: &[u8]) {
+        self.length += decoded.len() as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.write(decoded);
+        }
+    }
+
+    pub(super) fn finish(self, checksum: Option<u32>) -> io::Result<()> {
+        if let (Some(hasher), Some(expected)) = (self.hasher, checksum) {
+            compare("content", expected, hasher.finish_32())?;
+        }
+        match self.expected {
+            Some(expected) if expected != self.length => Err(invalid(&format!(
+                "expected {expected} bytes in the frame, found {}",
+                self.length
+            ))),
+            _ => Ok(()),
         }
     }
 }
@@ -254,6 +235,7 @@ mod tests {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     use proptest::prelude::*;
 
+    use super::super::chunks::tests::reader;
     use super::*;
 
     /// Bytes that compress, but not to nothing.
@@ -273,25 +255,41 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn decode(bytes: &[u8], buffer: usize) -> io::Result<Vec<u8>> {
-        let mut decoder = Decoder::new(bytes);
-        let (mut all, mut buffer) = (Vec::new(), vec![0; buffer]);
-        loop {
-            match decoder.read(&mut buffer)? {
-                0 => return Ok(all),
-                length => all.extend_from_slice(&buffer[..length]),
-            }
+    /// Decodes what comes in chunks of a size.
+    fn decode(bytes: &[u8], chunk: usize) -> io::Result<Vec<u8>> {
+        let mut input = reader(bytes, chunk);
+        let (mut splitter, mut scratch) = (Splitter::new(&mut input), Scratch::default());
+        let (mut all, mut check, mut spare) = (Vec::new(), None, Some(Buffer::new()));
+        while let Some(step) = splitter.next(&mut || spare.take())? {
+            let buffer = match step {
+                Step::Start(header) => {
+                    check = Some(Check::new(header));
+                    continue;
+                }
+                Step::End(checksum) => {
+                    check.take().unwrap().finish(checksum)?;
+                    continue;
+                }
+                Step::Blocks(blocks) => blocks.decode(&mut scratch, None)?,
+                Step::Decoded(buffer) => buffer,
+            };
+            check.as_mut().unwrap().update(buffer.filled());
+            all.extend_from_slice(buffer.filled());
+            spare = Some(buffer);
         }
+        Ok(all)
     }
 
     #[test]
-    fn every_kind_of_frame_decodes_into_buffers_of_any_size() {
-        let content = content(700_000);
+    fn every_kind_of_frame_decodes_from_chunks_of_any_size() {
+        let mut content = content(700_000);
+        content.resize(10 << 20, 0);
+        content.extend_from_within(..100_000);
         for mode in [BlockMode::Independent, BlockMode::Linked] {
             for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max4MB] {
                 let bytes = encode(&content, mode, size, true);
-                for buffer in [1000, 64 << 10, 4 << 20] {
-                    assert!(decode(&bytes, buffer).unwrap() == content, "{mode:?} {size:?}");
+                for chunk in [1000, 64 << 10, 4 << 20] {
+                    assert!(decode(&bytes, chunk).unwrap() == content, "{mode:?} {size:?}");
                 }
             }
         }

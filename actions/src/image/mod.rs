@@ -1,25 +1,30 @@
 //! The image engine: a disk image from where it is served onto a disk, proven before it can boot.
 //!
 //! ```text
-//!  source ──> digest ──> decode ──> digest ──> write ──> [verdict] ──> commit
-//!  HTTP or    of the     lz4, gz,   of the     zero      all stages    held-back
-//!  file,      bytes as   xz, zstd,  image,     ranges,   ended well,   ranges, flushed
-//!  resumes    served     bz2, raw   if asked   the rest  data flushed
+//!  source ──> digest ──> decode ──> digest ──> write ──> read ──> [verdict] ──> commit
+//!  HTTP or    of the     lz4, gz,   of the     zero      past       all stages    held-back
+//!  file,      bytes as   xz, zstd,  image,     ranges,   the        ended well,   ranges, flushed,
+//!  resumes    served     bz2, raw   if asked   the rest  caches     data flushed  then GPTs, flushed
 //! ```
 //!
-//! Each stage is a thread that knows its neighbours only by bounded channels: chunks as they came
-//! from the network on the left of `decode`, buffers of a fixed pool on its right. The bytes that
-//! make a disk bootable (the first MiB and the backup GPT) stay in memory until length, decoder
-//! and digests have proven the image; before the first write, the old ones are cleared from the
-//! disk. So a disk boots the whole image, or not at all.
+//! Each stage is a thread, decoding lz4 one per core, that knows its neighbours only by bounded
+//! channels: chunks as they came from the network on the left of `decode`, buffers of a fixed pool
+//! on its right. The bytes that make a disk bootable (the first MiB, the start of EFI system
+//! partitions, the backup GPT) stay in memory until length, decoder and digests have proven the
+//! image, and the disk has been read back; before the first write, the old ones are cleared from
+//! the disk. So a disk boots the whole image, or not at all.
 //!
-//! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`file`]).
-//! - [`format`], [`decode`], [`lz4`]: what they are, told by magic, and their decoders.
-//! - [`table`], [`held`], [`zeros`], [`target`], [`write`](mod@write): onto the disk.
-//! - [`pipeline`]: the threads, the verdict, progress.
+//! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`oci`] registries,
+//!   [`file`]).
+//! - [`format`], [`decode`], [`lz4`]: what they are, told by magic, and their decoders;
+//!   [`unpack`], [`workers`], [`reflow`]: decoding from front to back, or on all cores.
+//! - [`table`], [`held`], [`zeros`], [`target`], [`write`](mod@write), [`stale`], [`commit`]: onto
+//!   the disk; [`readback`]: and whether it kept it.
+//! - [`pipeline`], [`stages`]: the threads, the verdict, progress.
 
 mod buffer;
 mod chunks;
+mod commit;
 mod decode;
 mod digest;
 mod error;
@@ -28,19 +33,29 @@ mod file;
 mod format;
 mod held;
 mod lz4;
+mod oci;
 mod pipeline;
 mod progress;
 mod range;
+mod readback;
+mod reflow;
 mod source;
+mod stages;
+mod stale;
 mod table;
 mod target;
+mod unpack;
+mod workers;
 mod write;
+mod xz_index;
 mod zeros;
 
 pub use digest::Expected;
 pub use error::{Error, Result};
-pub use fetch::Fetch;
+pub use fetch::{Access, Credentials, Fetch, Tokens};
 pub use file::FileSource;
-pub use pipeline::{Summary, stream};
+pub use oci::{Layer, Registry};
+pub use pipeline::{Proof, Summary, stream};
 pub use source::Source;
 pub use target::{Device, Target};
+pub use xz_index::xz_size;

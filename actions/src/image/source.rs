@@ -13,4 +13,10 @@ pub trait Source: Send {
 
     /// How many bytes there are in all, where that is known. Bytes.
     fn total(&self) -> Option<u64>;
+
+    /// Bytes from elsewhere in the image, if the source can look there: exactly `length`, from
+    /// `offset`. Not tried for long: none says nothing.
+    fn peek(&self, _offset: u64, _length: u64) -> Option<Bytes> {
+        None
+    }
 }

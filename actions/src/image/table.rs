@@ -1,6 +1,8 @@
 //! The image's GPT, read from its first bytes (UEFI 2.10, section 5.3), and moved to the end of a
 //! disk that is larger than the image.
 
+use std::ops::Range;
+
 use super::{Error, Result};
 
 /// How much of an image is held back at its start: everything that makes it bootable or tells
@@ -17,6 +19,22 @@ const HEADER_MIN: usize = 92;
 const MBR_ENTRIES: usize = 446;
 const MBR_ENTRY: usize = 16;
 const MBR_PROTECTIVE: u8 = 0xee;
+
+/// Type of an EFI system partition (UEFI 2.10, table 5.7), C12A7328-F81F-11D2-BA4B-00A0C93EC93B, as
+/// it is on disk.
+const ESP: [u8; 16] = [
+    0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
+];
+
+/// Of how many EFI system partitions the start is told. There is one, or two for A and B.
+const ESPS_MAX: usize = 4;
+
+mod entry {
+    //! Offsets in an entry.
+    pub(super) const FIRST_LBA: usize = 32;
+    pub(super) const LAST_LBA: usize = 40;
+    pub(super) const LENGTH: usize = 128;
+}
 
 mod field {
     //! Offsets in a GPT header.
@@ -39,8 +57,10 @@ pub(super) struct Table {
     /// What the image has in all, as the GPT says.
     pub(super) image_size: u64,
     /// Where the entries are in the head.
-    entries: std::ops::Range<usize>,
+    entries: Range<usize>,
     header_size: usize,
+    /// Where its EFI system partitions are, in order.
+    pub(super) esps: Vec<Range<u64>>,
 }
 
 impl Table {
@@ -88,7 +108,9 @@ impl Table {
             .and_then(|sectors| sectors.checked_mul(u64::from(sector)))
             .filter(|size| *size > end)
             .ok_or_else(|| damaged(&format!("its backup at sector {alternate} makes no sense")))?;
-        let table = Self { sector, image_size, entries, header_size };
+        let entry_size = number(header, field::ENTRY_SIZE, 4) as usize;
+        let esps = esps(&head[entries.clone()], entry_size, u64::from(sector));
+        let table = Self { sector, image_size, entries, header_size, esps };
         let usable_end = number(header, field::LAST_USABLE, 8).saturating_add(1);
         let backup_at = image_size.saturating_sub(table.backup_length());
         if backup_at < end || usable_end.saturating_mul(u64::from(sector)) > backup_at {
@@ -132,6 +154,23 @@ impl Table {
         let crc = header_crc(&header[..self.header_size]);
         header[field::HEADER_CRC..field::HEADER_CRC + 4].copy_from_slice(&crc.to_le_bytes());
     }
+}
+
+/// The EFI system partitions among the entries of a table, in order.
+fn esps(entries: &[u8], entry_size: usize, sector: u64) -> Vec<Range<u64>> {
+    let place = |entry: &[u8]| {
+        let at = |field| number(entry, field, 8).checked_mul(sector);
+        Some(at(entry::FIRST_LBA)?..at(entry::LAST_LBA)?.checked_add(sector)?)
+    };
+    let mut esps: Vec<_> = entries
+        .chunks_exact(entry_size.max(entry::LENGTH))
+        .filter(|entry| entry.starts_with(&ESP))
+        .filter_map(place)
+        .filter(|range| !range.is_empty())
+        .collect();
+    esps.sort_by_key(|range| range.start);
+    esps.truncate(ESPS_MAX);
+    esps
 }
 
 /// Makes the protective entry cover the whole disk, as far as its 32 bits reach.
@@ -192,6 +231,7 @@ pub(super) mod tests {
             .unwrap();
         let align = Some((1 << 20) / unit);
         table.add_partition("data", 1 << 20, gpt::partition_types::LINUX_FS, 0, align).unwrap();
+        table.add_partition("EFI", 512 << 10, gpt::partition_types::EFI, 0, align).unwrap();
         table.write_inplace().unwrap();
         drop(table);
         image
@@ -206,6 +246,8 @@ pub(super) mod tests {
             let table = Table::parse(&image[..HEAD]).unwrap().unwrap();
             assert_eq!((table.sector, table.image_size), (unit, 4 << 20));
             assert_eq!(table.backup_length(), backup);
+            let esp = 2 << 20..(2 << 20) + (512 << 10);
+            assert_eq!(table.esps, [esp]);
         }
         assert_eq!(Table::parse(&vec![0; HEAD]).unwrap(), None);
         assert_eq!(Table::parse(&[]).unwrap(), None);
@@ -223,7 +265,7 @@ pub(super) mod tests {
             .only_valid_headers(true)
             .open_from_device(Cursor::new(disk.clone()))
             .unwrap();
-        assert_eq!(opened.partitions().len(), 1);
+        assert_eq!(opened.partitions().len(), 2);
         let (first, second) = (opened.primary_header().unwrap(), opened.backup_header().unwrap());
         assert_eq!(first.backup_lba, size / 512 - 1);
         assert_eq!((first.last_usable, second.last_usable), (size / 512 - 34, size / 512 - 34));

@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
+use nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, posix_fadvise};
 
 use super::buffer::Buffer;
 use super::{Error, Result};
@@ -30,6 +31,12 @@ pub trait Target: Sync {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a range read as zeros, whatever was there before.
     fn zero(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Reads from the medium, past every cache of this machine. What was written through the page
+    /// cache has to be flushed before.
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Whether it may be read while it is still written to, before a flush: it bypasses the page
+    /// cache, and has no heads to move.
+    fn reads_behind(&self) -> bool;
     /// Waits until all that was written survives a loss of power.
     fn flush(&self) -> io::Result<()>;
 }
@@ -42,6 +49,8 @@ pub struct Device {
     size: u64,
     sector_size: u32,
     is_block: bool,
+    /// Whether it spins.
+    rotational: bool,
     direct: AtomicBool,
     can_zero: AtomicBool,
     dirty: AtomicU64,
@@ -51,7 +60,7 @@ impl Device {
     /// Opens a disk for writing, past the page cache if it can be. `size` and `sector_size` are
     /// its own. Whoever calls keeps others away from it.
     pub fn open(path: &Path, size: u64, sector_size: u32) -> Result<Self> {
-        let open = |flags| OpenOptions::new().write(true).custom_flags(flags).open(path);
+        let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
         let (opened, direct) = match open(libc::O_DIRECT) {
             // A filesystem or driver without direct I/O.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => (open(0), false),
@@ -66,10 +75,16 @@ impl Device {
             size,
             sector_size,
             is_block,
+            rotational: false,
             direct: AtomicBool::new(direct),
             can_zero: AtomicBool::new(true),
             dirty: AtomicU64::new(0),
         })
+    }
+
+    /// Says that it spins: reading between writes would make it seek.
+    pub fn rotational(self, rotational: bool) -> Self {
+        Self { rotational, ..self }
     }
 
     fn zero_by_kernel(&self, offset: u64, length: u64) -> nix::Result<()> {
@@ -160,6 +175,19 @@ impl Target for Device {
             self.can_zero.store(false, Ordering::Relaxed);
         }
         self.zero_by_writing(offset, length)
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        if !self.direct.load(Ordering::Relaxed) {
+            let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let length = signed(into.len() as u64);
+            posix_fadvise(&self.file, signed(offset), length, POSIX_FADV_DONTNEED)?;
+        }
+        self.file.read_exact_at(into, offset)
+    }
+
+    fn reads_behind(&self) -> bool {
+        self.direct.load(Ordering::Relaxed) && !self.rotational
     }
 
     fn flush(&self) -> io::Result<()> {

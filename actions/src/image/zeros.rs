@@ -29,7 +29,7 @@ pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Run> + '_ {
 }
 
 /// Whether all bytes are zero. Stops early at data, and is vectorised over zeros.
-fn all_zero(bytes: &[u8]) -> bool {
+pub(super) fn all_zero(bytes: &[u8]) -> bool {
     bytes.chunks(1024).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 

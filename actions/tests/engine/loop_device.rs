@@ -11,14 +11,14 @@ use serde_json::json;
 use super::support::*;
 
 /// A loop device over a file, detached when it goes.
-struct Loop {
+pub(crate) struct Loop {
     node: PathBuf,
     backing: tempfile::NamedTempFile,
 }
 
 impl Loop {
     /// None, with the reason told, where there can be none.
-    fn attach(size: usize, arguments: &[&str]) -> Option<Self> {
+    pub(crate) fn attach(size: usize, arguments: &[&str]) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("skipped: needs root for a loop device");
             return None;
@@ -42,13 +42,29 @@ impl Loop {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         std::fs::read(self.backing.path()).unwrap()
     }
 
-    fn run(&self, image: &Path, more: &serde_json::Value) -> (Result<Done, Error>, Arc<Ears>) {
-        let mut with = json!({ "image": { "url": image }, "disk": { "path": self.node } });
-        with["image"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    pub(crate) fn run(
+        &self,
+        image: impl AsRef<Path>,
+        more: &serde_json::Value,
+    ) -> (Result<Done, Error>, Arc<Ears>) {
+        self.run_on(image, more, &json!({}))
+    }
+
+    /// With more keys of the image and of the disk.
+    fn run_on(
+        &self,
+        image: impl AsRef<Path>,
+        of_image: &serde_json::Value,
+        of_disk: &serde_json::Value,
+    ) -> (Result<Done, Error>, Arc<Ears>) {
+        let mut with = json!({ "image": { "url": image.as_ref() }, "disk": { "path": self.node } });
+        for (key, more) in [("image", of_image), ("disk", of_disk)] {
+            with[key].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        }
         let task = Task::decode("stream-image", with).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let ears = Arc::new(Ears::default());
@@ -57,7 +73,7 @@ impl Loop {
             stop: Stop::default(),
             sink: ears.clone(),
             runtime: runtime.handle().clone(),
-            http: http::client(&http::Options::default()).unwrap(),
+            http: http::Options::default(),
             installed_disk: None,
         };
         (run(&task, &context), ears)
@@ -66,6 +82,8 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
+        // Those that the kernel was told of one by one would stay, for whoever gets this device next.
+        let _ = Command::new("partx").arg("--delete").arg(&self.node).output();
         let _ = Command::new("losetup").arg("--detach").arg(&self.node).status();
     }
 }
@@ -135,4 +153,57 @@ fn a_disk_with_large_sectors_refuses_an_image_for_small_ones() {
     assert!(text.contains("sectors of 512 bytes") && text.contains("4096"), "{text}");
     assert!(device.bytes() == before);
     assert!(ears.warnings.lock().unwrap()[0].contains("no digest"));
+}
+
+/// Whether a program could be run here, and was pleased.
+fn succeeds(program: &str, arguments: &[&std::ffi::OsStr]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    matches!(output, Ok(output) if output.status.success())
+}
+
+#[test]
+fn a_blank_partition_comes_out_blank_on_a_disk_full_of_anothers_xfs() {
+    let Some(device) = Loop::attach(320 << 20, &[]) else { return };
+    // Without discarding: every byte that XFS does not write is someone's.
+    if !succeeds("mkfs.xfs", &["-K".as_ref(), "-f".as_ref(), device.node.as_os_str()]) {
+        eprintln!("skipped: no mkfs.xfs here");
+        return;
+    }
+    let before = device.bytes();
+    let image = image(250 << 20);
+    let blank = 140 << 20..180 << 20;
+    let is_theirs = before[blank.clone()].chunks(512).any(|sector| sector.starts_with(b"XFSB"));
+    assert!(is_theirs, "expected an allocation group there");
+    assert!(image[blank.clone()].iter().all(|byte| *byte == 0));
+    let (done, ears) = device.run(file(&encode("lz4", &image)).path(), &json!({}));
+    done.unwrap();
+    let (after, backup) = (device.bytes(), (250 << 20) - 33 * 512);
+    assert!(after[34 * 512..backup] == image[34 * 512..backup]);
+    assert!(after[251 << 20..319 << 20] == before[251 << 20..319 << 20]);
+    let log = ears.log.lock().unwrap();
+    assert!(log.iter().any(|line| line.contains("which held") && line.contains("XFS")), "{log:?}");
+}
+
+#[test]
+fn what_uses_a_disk_is_stopped_if_the_job_says_so() {
+    let Some(device) = Loop::attach(16 << 20, &[]) else { return };
+    let node = device.node.as_os_str();
+    let image = file(&image(8 << 20));
+    let place = tempfile::tempdir().unwrap();
+    let uses: [(&str, &str, &[&std::ffi::OsStr], &str); 2] = [
+        ("mkfs.ext4", "mount", &[node, place.path().as_os_str()], "unmounted"),
+        ("mkswap", "swapon", &[node], "switched off swap"),
+    ];
+    for (make, start, arguments, said) in uses {
+        if !succeeds(make, &[node]) || !succeeds(start, arguments) {
+            eprintln!("skipped: {make} makes nothing here that can be used");
+            continue;
+        }
+        let (refused, _) = device.run(image.path(), &json!({}));
+        assert!(refused.unwrap_err().to_string().contains("in use"));
+        let (done, ears) = device.run_on(image.path(), &json!({}), &json!({ "release": true }));
+        done.unwrap();
+        let log = ears.log.lock().unwrap();
+        assert!(log.iter().any(|line| line.contains(said)), "{log:?}");
+    }
 }

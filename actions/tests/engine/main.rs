@@ -1,9 +1,17 @@
 //! The image engine from outside: whole and damaged images, servers and disks that fail, and real
 //! loop devices.
 
+mod access;
 mod damaged;
 mod loop_device;
+mod mirrors;
+mod misread;
+mod power_cut;
+mod registry;
+mod restart;
 mod resume;
+mod segments;
 mod server;
 mod support;
 mod tls;
+mod web;

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use nibs_actions::Stop;
 use nibs_actions::image::{self, Error, Expected, Fetch, Summary};
-use nibs_actions::{Stop, http};
 use nibs_job::Class;
-use tokio::runtime::Runtime;
 
 use super::server::{Fault, Server, Tag};
 use super::support::*;
@@ -29,27 +28,20 @@ impl Outcome {
     }
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
 fn fetch(body: &[u8], tag: Tag, faults: Vec<Fault>, stop: &Stop, digest: Expected) -> Outcome {
     let server = Server::start(body.to_vec(), tag, faults);
     let runtime = runtime();
     let ears = std::sync::Arc::new(Ears::default());
     let disk = MemoryDisk::with_old_system(SIZE);
     let fetch = Fetch {
-        url: server.url.clone(),
-        client: http::client(&http::Options::default()).unwrap(),
-        runtime: runtime.handle().clone(),
         stop: stop.clone(),
-        sink: ears.clone(),
         stall_timeout: STALL,
         proven_by_digest: !digest.is_empty(),
+        ..plain(vec![server.url.clone()], &runtime, &ears)
     };
-    let result = fetch.open().and_then(|source| {
-        image::stream(Box::new(source), &disk, digest, no_digest(), stop, &*ears)
-    });
+    let result = fetch
+        .open()
+        .and_then(|source| image::stream(source, &disk, &proof(digest, no_digest()), stop, &*ears));
     let warnings = ears.warnings.lock().unwrap().clone();
     Outcome { result, disk, requests: server.requests(), warnings }
 }
@@ -138,14 +130,10 @@ fn it_gives_up_when_no_byte_comes_for_too_long() {
 fn nobody_there_is_a_transient_failure() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let runtime = runtime();
+    let url = format!("http://127.0.0.1:{port}/image?token=s3cret").parse().unwrap();
     let fetch = Fetch {
-        url: format!("http://127.0.0.1:{port}/image?token=s3cret").parse().unwrap(),
-        client: http::client(&http::Options::default()).unwrap(),
-        runtime: runtime.handle().clone(),
-        stop: Stop::default(),
-        sink: std::sync::Arc::new(Ears::default()),
         stall_timeout: Duration::from_millis(200),
-        proven_by_digest: true,
+        ..plain(vec![url], &runtime, &std::sync::Arc::default())
     };
     let Err(error) = fetch.open() else { panic!("somebody answered") };
     assert_eq!(error.class(), Class::Transient);
@@ -209,19 +197,16 @@ fn a_disk_that_fails_ends_the_wait_for_a_slow_server() {
         Server::start(served, Tag::Strong, vec![Fault::Stall(SIZE - 1, Duration::from_secs(20))]);
     let (runtime, stop) = (runtime(), Stop::default());
     let fetch = Fetch {
-        url: server.url.clone(),
-        client: http::client(&http::Options::default()).unwrap(),
-        runtime: runtime.handle().clone(),
         stop: stop.clone(),
-        sink: std::sync::Arc::new(Ears::default()),
         stall_timeout: Duration::from_secs(60),
-        proven_by_digest: false,
+        ..plain(vec![server.url.clone()], &runtime, &std::sync::Arc::default())
     };
     // Too small for the image as the server announces it: found before anything is written.
     let disk = MemoryDisk::with_old_system(SIZE / 2);
-    let source = Box::new(fetch.open().unwrap());
-    let error = image::stream(source, &disk, no_digest(), no_digest(), &stop, &Ears::default())
-        .unwrap_err();
+    let source = fetch.open().unwrap();
+    let error =
+        image::stream(source, &disk, &proof(no_digest(), no_digest()), &stop, &Ears::default())
+            .unwrap_err();
     assert!(matches!(error, Error::TooSmall { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(2));
 }

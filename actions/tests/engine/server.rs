@@ -46,6 +46,7 @@ pub(crate) struct Server {
 impl Server {
     /// Serves `body`. The n-th request meets the n-th fault; those after the last meet none.
     pub(crate) fn start(body: Vec<u8>, tag: Tag, faults: Vec<Fault>) -> Self {
+        let body = Arc::new(body);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/image", listener.local_addr().unwrap()).parse().unwrap();
         let requests: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
@@ -57,8 +58,11 @@ impl Server {
                 let index = seen.lock().unwrap().len();
                 seen.lock().unwrap().push(range.clone());
                 let fault = faults.get(index).copied().unwrap_or(Fault::None);
-                // The client may be gone, which is its right.
-                let _ = answer(&mut connection, &body, tag, fault, range.as_deref());
+                let body = Arc::clone(&body);
+                std::thread::spawn(move || {
+                    // The client may be gone, which is its right.
+                    let _ = answer(&mut connection, &body, tag, fault, range.as_deref());
+                });
             }
         });
         Self { url, requests }
@@ -109,17 +113,19 @@ fn answer(
         _ => {}
     }
     let asked = range
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
+        .map(|(first, last)| (first.parse().unwrap(), last.parse::<usize>().ok()))
         .filter(|_| !matches!(fault, Fault::IgnoreRange));
     let start = match fault {
         Fault::OtherPlace(place) => place,
-        _ => asked.unwrap_or(0),
+        _ => asked.map_or(0, |(first, _)| first),
     };
-    let part = &body[start..];
+    let last = asked.and_then(|(_, last)| last).unwrap_or(usize::MAX).min(body.len() - 1);
+    let part = &body[start..=last];
     let mut head = match asked {
         None => "HTTP/1.1 200 OK\r\n".to_owned(),
         Some(_) => {
-            let honest = format!("bytes {start}-{}/{}", body.len() - 1, body.len());
+            let honest = format!("bytes {start}-{last}/{}", body.len());
             let said = match fault {
                 Fault::WrongRange(said) => said,
                 _ => &honest,

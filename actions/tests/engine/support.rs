@@ -3,18 +3,24 @@
 
 use std::io::{self, Cursor, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gpt::disk::LogicalBlockSize;
-use nibs_actions::image::{self, Error, Expected, Source, Summary, Target};
-use nibs_actions::{Sink, Stop};
+use nibs_actions::image::{self, Access, Error, Expected, Fetch, Proof, Source, Summary, Target};
+use nibs_actions::{Sink, Stop, http};
 use nibs_job::{HexDigest, LogLevel, Progress};
 use sha2::{Digest, Sha256};
+use tokio::runtime::Runtime;
 
 const SIGNATURE: &[u8] = b"EFI PART";
 
-/// An image with a GPT, one partition and data in it that compress well.
+/// How the boot sector of a FAT filesystem starts.
+pub(crate) const BOOT_SECTOR: &[u8] = b"\xeb\x58\x90mkfs.fat";
+
+/// An image with a GPT, a partition with data in it that compress well, and an EFI system partition
+/// with a boot sector.
 pub(crate) fn image(size: usize) -> Vec<u8> {
     image_for(size, LogicalBlockSize::Lb512)
 }
@@ -32,8 +38,11 @@ pub(crate) fn image_for(size: usize, sectors: LogicalBlockSize) -> Vec<u8> {
         .unwrap();
     let room = size as u64 - 80 * unit;
     table.add_partition("data", room / 2, gpt::partition_types::LINUX_FS, 0, None).unwrap();
+    table.add_partition("EFI", room / 4, gpt::partition_types::EFI, 0, None).unwrap();
     table.write_inplace().unwrap();
+    let esp = table.partitions()[&2].first_lba * unit;
     drop(table);
+    image[esp as usize..][..BOOT_SECTOR.len()].copy_from_slice(BOOT_SECTOR);
     let data = 40 * unit as usize;
     for (index, byte) in image[data..data + size / 4].iter_mut().enumerate() {
         *byte = (index / 251) as u8;
@@ -42,14 +51,23 @@ pub(crate) fn image_for(size: usize, sectors: LogicalBlockSize) -> Vec<u8> {
 }
 
 /// The formats, by the names of their tools.
-pub(crate) const FORMATS: [&str; 6] = ["raw", "lz4", "gzip", "xz", "zstd", "bzip2"];
+pub(crate) const FORMATS: [&str; 8] =
+    ["raw", "lz4", "lz4 -B4 -BX", "lz4 -B4 -BD", "gzip", "xz", "zstd", "bzip2"];
 
 pub(crate) fn encode(format: &str, content: &[u8]) -> Vec<u8> {
     match format {
         "raw" => content.to_vec(),
-        "lz4" => {
+        "lz4" | "lz4 -B4 -BX" | "lz4 -B4 -BD" => {
+            use lz4_flex::frame::{BlockMode, BlockSize};
+            let (size, mode) = match format {
+                "lz4" => (BlockSize::Max4MB, BlockMode::Independent),
+                "lz4 -B4 -BX" => (BlockSize::Max64KB, BlockMode::Independent),
+                _ => (BlockSize::Max64KB, BlockMode::Linked),
+            };
             let info = lz4_flex::frame::FrameInfo::new()
-                .block_size(lz4_flex::frame::BlockSize::Max4MB)
+                .block_size(size)
+                .block_mode(mode)
+                .block_checksums(format.ends_with("-BX"))
                 .content_checksum(true);
             let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
             encoder.write_all(content).unwrap();
@@ -85,6 +103,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> Expected {
 
 pub(crate) fn no_digest() -> Expected {
     Expected::default()
+}
+
+/// All that can be proven.
+pub(crate) fn proof(served: Expected, image: Expected) -> Proof {
+    Proof { served, image, read_back: true, only: None }
 }
 
 /// A disk in memory that fails where it is told to.
@@ -192,6 +215,14 @@ impl Target for MemoryDisk {
         self.log.lock().unwrap().push(Done::Zero(offset, length));
         self.change(offset, length, |place| place.fill(0))
     }
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let range = offset as usize..offset as usize + into.len();
+        into.copy_from_slice(&self.bytes.lock().unwrap()[range]);
+        Ok(())
+    }
+    fn reads_behind(&self) -> bool {
+        true
+    }
     fn flush(&self) -> io::Result<()> {
         self.log.lock().unwrap().push(Done::Flush);
         Ok(())
@@ -224,6 +255,7 @@ impl Source for MemorySource {
 /// Remembers what it hears.
 #[derive(Debug, Default)]
 pub(crate) struct Ears {
+    pub(crate) resets: Mutex<Vec<String>>,
     pub(crate) warnings: Mutex<Vec<String>>,
     pub(crate) log: Mutex<Vec<String>>,
     pub(crate) progress: Mutex<Vec<Progress>>,
@@ -233,12 +265,49 @@ impl Sink for Ears {
     fn progress(&self, progress: Progress) {
         self.progress.lock().unwrap().push(progress);
     }
+    fn reset(&self, reason: String) {
+        self.resets.lock().unwrap().push(reason);
+    }
     fn warning(&self, message: String) {
         self.warnings.lock().unwrap().push(message);
     }
     fn log(&self, _: LogLevel, message: String) {
         self.log.lock().unwrap().push(message);
     }
+}
+
+/// A runtime that makes progress by itself.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A transfer in one stream without anything special to it.
+pub(crate) fn plain(urls: Vec<url::Url>, runtime: &Runtime, sink: &Arc<Ears>) -> Fetch {
+    Fetch {
+        urls,
+        client: http::client(&http::Options::default()).unwrap(),
+        access: Access::Open,
+        accept: None,
+        runtime: runtime.handle().clone(),
+        stop: Stop::default(),
+        sink: sink.clone(),
+        stall_timeout: Duration::from_millis(1500),
+        proven_by_digest: false,
+        connections: 1,
+    }
+}
+
+/// Opens a transfer and reads it to its end.
+pub(crate) fn drain(fetch: Fetch) -> Result<Vec<u8>, Error> {
+    let mut source = fetch.open()?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = source.next()? {
+        bytes.extend_from_slice(&chunk);
+    }
+    if let Some(total) = source.total() {
+        assert_eq!(total, bytes.len() as u64);
+    }
+    Ok(bytes)
 }
 
 /// Streams bytes onto a disk, with digests where given.
@@ -249,5 +318,6 @@ pub(crate) fn install(
     of_image: Expected,
 ) -> Result<Summary, Error> {
     let source = Box::new(MemorySource::new(served));
-    image::stream(source, disk, of_served, of_image, &Stop::default(), &Ears::default())
+    let proof = proof(of_served, of_image);
+    image::stream(source, disk, &proof, &Stop::default(), &Ears::default())
 }

@@ -9,30 +9,48 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nibs_actions::image::{Error, Fetch, Source};
-use nibs_actions::{Stop, http};
-use nibs_job::Class;
+use nibs_actions::http;
+use nibs_actions::image::{Error, Fetch};
+use nibs_job::{Class, Secret};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 
-use super::support::Ears;
+use super::support::{drain, plain, runtime};
+
+const STALL: Duration = Duration::from_secs(3);
 
 fn data(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/data/tls", name].iter().collect()
 }
 
+/// Whom the server lets in.
+#[derive(Clone, Copy)]
+enum Clients {
+    All,
+    /// Those with the certificate in `data/tls`.
+    Known,
+}
+
 /// Answers every request with the same few bytes, over TLS.
-fn serve() -> url::Url {
+fn serve(clients: Clients) -> url::Url {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificate = CertificateDer::from_pem_file(data("cert.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(data("key.pem")).unwrap();
-    let config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
         .unwrap();
+    let builder = match clients {
+        Clients::All => builder.with_no_client_auth(),
+        Clients::Known => {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate.clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let config = builder.with_single_cert(vec![certificate], key).unwrap();
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/image", listener.local_addr().unwrap()).parse().unwrap();
@@ -51,35 +69,49 @@ fn serve() -> url::Url {
     url
 }
 
-fn fetch(ca_bundles: Vec<PathBuf>) -> Result<Vec<u8>, Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let fetch = Fetch {
-        url: serve(),
-        client: http::client(&http::Options { ca_bundles, ..http::Options::default() }).unwrap(),
-        runtime: runtime.handle().clone(),
-        stop: Stop::default(),
-        sink: Arc::new(Ears::default()),
-        stall_timeout: Duration::from_secs(20),
-        proven_by_digest: false,
-    };
-    let mut source = fetch.open()?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = source.next()? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+fn fetch(options: &http::Options, clients: Clients) -> Result<Vec<u8>, Error> {
+    let runtime = runtime();
+    let client = http::client(options).unwrap();
+    drain(Fetch {
+        client,
+        stall_timeout: STALL,
+        ..plain(vec![serve(clients)], &runtime, &Arc::default())
+    })
 }
 
 #[test]
 fn a_certificate_in_the_bundle_is_trusted() {
-    assert_eq!(fetch(vec![data("cert.pem")]).unwrap(), b"hello");
+    let ca_bundles = vec![data("cert.pem")];
+    assert_eq!(
+        fetch(&http::Options { ca_bundles, ..Default::default() }, Clients::All).unwrap(),
+        b"hello"
+    );
+}
+
+#[test]
+fn a_certificate_in_the_job_is_trusted() {
+    let ca = Some(std::fs::read_to_string(data("cert.pem")).unwrap());
+    assert_eq!(fetch(&http::Options { ca, ..Default::default() }, Clients::All).unwrap(), b"hello");
 }
 
 #[test]
 fn a_certificate_that_nobody_vouches_for_fails_at_once() {
     let begun = Instant::now();
-    let error = fetch(Vec::new()).unwrap_err();
+    let error = fetch(&http::Options::default(), Clients::All).unwrap_err();
     assert!(matches!(error, Error::Certificate { .. }), "{error}");
     assert_eq!(error.class(), Class::Environment);
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_client_certificate_is_shown_to_a_server_that_asks() {
+    let pem = |name| std::fs::read_to_string(data(name)).unwrap();
+    let trusting = http::Options { ca: Some(pem("cert.pem")), ..Default::default() };
+    let (certificate, key) = (pem("cert.pem"), Secret::new(pem("key.pem")));
+    let known = http::Options {
+        client_certificate: Some(http::ClientCertificate { certificate, key }),
+        ..trusting.clone()
+    };
+    assert_eq!(fetch(&known, Clients::Known).unwrap(), b"hello");
+    fetch(&trusting, Clients::Known).unwrap_err();
 }

@@ -9,7 +9,7 @@ use nibs_job::Facts;
 use reqwest::dns::Resolve;
 use tracing::warn;
 
-use super::Usage;
+use super::{Usage, proxies};
 use crate::cmdline::Parameters;
 use crate::control::Endpoint;
 use crate::executor::ThisMachine;
@@ -82,8 +82,13 @@ impl Here {
         facts::collect(&Machine::default())
     }
 
-    /// An HTTP client that resolves names and trusts certificates as this machine should.
+    /// An HTTP client as this machine should have it.
     pub(super) fn http(&self) -> anyhow::Result<reqwest::Client> {
+        Ok(http::client(&self.http_options()?)?)
+    }
+
+    /// How names are resolved, which certificates are trusted and which proxies are asked here.
+    fn http_options(&self) -> anyhow::Result<http::Options> {
         let ca_bundles = match &self.ca {
             Some(path) if !path.exists() => {
                 let path = path.display();
@@ -97,11 +102,12 @@ impl Here {
         // A static binary must not look names up through the C library.
         let resolver = Some(Arc::new(Resolver::default()) as Arc<dyn Resolve>);
         let user_agent = concat!("nibs/", env!("CARGO_PKG_VERSION")).to_owned();
-        Ok(http::client(&http::Options { ca_bundles, resolver, user_agent })?)
+        let proxies = proxies::from_environment(|name| std::env::var(name).ok())?;
+        Ok(http::Options { ca_bundles, proxies, resolver, user_agent, ..http::Options::default() })
     }
 
     /// What runs actions on this machine. Needs a tokio runtime.
     pub(super) fn runner(&self) -> anyhow::Result<ThisMachine> {
-        Ok(ThisMachine::new(self.http()?))
+        Ok(ThisMachine::new(self.http_options()?))
     }
 }

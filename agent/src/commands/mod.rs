@@ -8,6 +8,7 @@ mod inventory;
 mod job_file;
 mod local;
 mod post_mortem;
+mod proxies;
 mod run;
 mod signals;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nibs_actions::{Context, Done, Error, Machine, Sink, Stop};
+use nibs_actions::{Context, Done, Error, Machine, Sink, Stop, http};
 use nibs_job::{LogLevel, Progress, Task};
 use tokio::runtime::Handle;
 
@@ -11,13 +11,13 @@ use super::{Attempt, Failure, Notes, Runner};
 /// Runs actions on this machine.
 #[derive(Debug)]
 pub struct ThisMachine {
-    http: reqwest::Client,
+    http: http::Options,
     runtime: Handle,
 }
 
 impl ThisMachine {
-    /// `http` fetches images. Needs a tokio runtime around it.
-    pub fn new(http: reqwest::Client) -> Self {
+    /// `http` says how images are fetched. Needs a tokio runtime around it.
+    pub fn new(http: http::Options) -> Self {
         Self { http, runtime: Handle::current() }
     }
 }
@@ -43,6 +43,10 @@ impl Runner for ThisMachine {
 impl Sink for Notes {
     fn progress(&self, progress: Progress) {
         Notes::progress(self, progress);
+    }
+
+    fn reset(&self, reason: String) {
+        Notes::reset(self, reason);
     }
 
     fn warning(&self, message: String) {

@@ -46,6 +46,12 @@ impl Notes {
         }
     }
 
+    /// It starts over from its first byte: figures from before say nothing any more.
+    pub fn reset(&self, reason: String) {
+        self.lock().untold = None;
+        self.say(EventKind::Reset { action: self.action, reason });
+    }
+
     /// Something is not as it should be, and the work goes on.
     pub fn warning(&self, message: String) {
         self.say(EventKind::Warning { action: Some(self.action), message });

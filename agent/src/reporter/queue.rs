@@ -191,7 +191,8 @@ fn size_of(event: &Event) -> usize {
     let text = match &event.kind {
         EventKind::Log { message, .. }
         | EventKind::Warning { message, .. }
-        | EventKind::AttemptFailed { message, .. } => message.len(),
+        | EventKind::AttemptFailed { message, .. }
+        | EventKind::Reset { reason: message, .. } => message.len(),
         _ => 0,
     };
     EVENT_BYTES + event.job.len() + text

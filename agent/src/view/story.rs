@@ -39,6 +39,9 @@ impl Story {
                      trying again in {wait:.1} s"
                 )
             }
+            EventKind::Reset { action, reason } => {
+                format!("{}: starting over: {reason}", self.action(*action))
+            }
             EventKind::Warning { action, message } => {
                 format!("{}warning: {message}", self.of(*action))
             }
@@ -139,6 +142,7 @@ mod tests {
             failed(Some(2.04)),
             started(2),
             EventKind::Warning { action: Some(0), message: "no digest".into() },
+            EventKind::Reset { action: 0, reason: "the image has changed".into() },
             failed(None),
             EventKind::ActionFinished {
                 action: 0,
@@ -160,6 +164,7 @@ mod tests {
                 "[1/2] write the image: attempt 1 failed (transient): cut short; trying again in 2.0 s",
                 "[1/2] write the image: started (stream-image, attempt 2)",
                 "[1/2] write the image: warning: no digest",
+                "[1/2] write the image: starting over: the image has changed",
                 "[1/2] write the image: failed (transient): cut short (after 3.2 s)",
                 "job j: cancelled (after 4.0 s, peak memory 3.0 MiB)",
             ]

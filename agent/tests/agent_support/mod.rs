@@ -117,9 +117,8 @@ pub(crate) fn http_client() -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         let options = nibs_actions::http::Options {
-            ca_bundles: Vec::new(),
-            resolver: None,
             user_agent: "test".into(),
+            ..nibs_actions::http::Options::default()
         };
         nibs_actions::http::client(&options).unwrap();
     });

@@ -14,7 +14,7 @@ use crate::Size;
     rename_all = "kebab-case",
     remote = "Self",
     default,
-    expecting = "a table with path, by-id, serial, wwn, model, min-size, max-size or pick"
+    expecting = "a table with path, by-id, serial, wwn, model, min-size, max-size, pick or release"
 )]
 pub struct DiskSelector {
     /// Device node, such as `/dev/nvme0n1`, or any link to it.
@@ -41,6 +41,10 @@ pub struct DiskSelector {
     /// Which one of several that fit. Two of the same size are still ambiguous.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pick: Option<Pick>,
+    /// Whether what uses the disk is stopped first, from the outermost in: filesystems are
+    /// unmounted, swap is switched off, device mapper and md devices are stopped.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub release: bool,
 }
 
 /// Which one of several disks that fit a selector.
@@ -56,7 +60,7 @@ pub enum Pick {
 
 impl DiskSelector {
     fn checked(self) -> Result<Self, String> {
-        if self == Self::default() {
+        if self == (Self { release: self.release, ..Self::default() }) {
             return Err("names no disk; expected at least one of path, by-id, serial, wwn, \
                         model, min-size, max-size, pick"
                 .into());
@@ -94,6 +98,7 @@ impl std::fmt::Display for DiskSelector {
             Pick::Smallest => "pick smallest".to_owned(),
             Pick::Largest => "pick largest".to_owned(),
         }));
+        criteria.extend(self.release.then(|| "release true".to_owned()));
         f.write_str(&criteria.join(", "))
     }
 }

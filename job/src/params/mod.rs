@@ -18,6 +18,7 @@ macro_rules! checked_on_decode {
 
 mod boot_order;
 mod disk;
+mod image;
 mod partition;
 mod power;
 mod stream_image;
@@ -25,7 +26,8 @@ mod write_files;
 
 pub use boot_order::{BootOrder, BootPolicy};
 pub use disk::{DiskSelector, Pick};
+pub use image::{DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
 pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
-pub use stream_image::{DEFAULT_STALL_TIMEOUT, Image, StreamImage};
+pub use stream_image::{StreamImage, Verify};
 pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};

@@ -1,14 +1,8 @@
 //! `stream-image`: an operating system image onto a disk.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
-use super::DiskSelector;
-use crate::{HexDigest, Location, Span};
-
-/// How long a transfer may bring no byte before it has failed.
-pub const DEFAULT_STALL_TIMEOUT: Span = Span(Duration::from_secs(5 * 60));
+use super::{DiskSelector, Image};
 
 /// Streams an image onto a whole disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,44 +13,26 @@ pub struct StreamImage {
     pub image: Image,
     /// The disk that is overwritten.
     pub disk: DiskSelector,
+    /// What is proven of the disk beyond that every write to it succeeded.
+    #[serde(default, skip_serializing_if = "Verify::is_default")]
+    pub verify: Verify,
 }
 
-/// An image: where it is and how its bytes are proven.
-///
-/// Its compression (none, lz4, gzip, xz, zstd, bzip2) is told by its first bytes, never by a name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is proven of a disk that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table with at least url")]
-pub struct Image {
-    /// `http://`, `https://` or `file://` URL, or an absolute path.
-    pub url: Location,
-    /// SHA-256 of the bytes as they are served.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<HexDigest<32>>,
-    /// SHA-512 of the bytes as they are served.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha512: Option<HexDigest<64>>,
-    /// SHA-256 of the image after decompression.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uncompressed_sha256: Option<HexDigest<32>>,
-    /// SHA-512 of the image after decompression.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uncompressed_sha512: Option<HexDigest<64>>,
-    /// How long the transfer may bring no byte before it has failed.
-    #[serde(default = "default_stall_timeout")]
-    pub stall_timeout: Span,
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// Nothing.
+    None,
+    /// All that was written is read back past the caches and compared. What differs is written
+    /// once more before the action fails.
+    #[default]
+    Written,
 }
 
-impl Image {
-    /// Whether any digest proves the bytes.
-    pub fn has_digest(&self) -> bool {
-        self.sha256.is_some()
-            || self.sha512.is_some()
-            || self.uncompressed_sha256.is_some()
-            || self.uncompressed_sha512.is_some()
+impl Verify {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
-}
-
-fn default_stall_timeout() -> Span {
-    DEFAULT_STALL_TIMEOUT
 }

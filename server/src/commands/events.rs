@@ -148,6 +148,9 @@ fn describe(kind: &EventKind) -> String {
                 next.unwrap_or_default()
             )
         }
+        EventKind::Reset { action, reason } => {
+            format!("action {} starts over: {reason}", action + 1)
+        }
         EventKind::Warning { message, .. } => format!("warning: {message}"),
         EventKind::Log { message, .. } => message.clone(),
         EventKind::ActionFinished { action, outcome, seconds } => {

@@ -211,6 +211,7 @@ fn describe(kind: &EventKind) -> Option<String> {
             let next = retry_in_seconds.map(|seconds| format!("; again in {seconds:.0} s"));
             format!("    failed ({class}): {message}{}", next.unwrap_or_default())
         }
+        EventKind::Reset { reason, .. } => format!("    starting over: {reason}"),
         EventKind::Warning { message, .. } => format!("    warning: {message}"),
         EventKind::ActionFinished { outcome, seconds, .. } => {
             format!("    {outcome} in {seconds:.1} s")

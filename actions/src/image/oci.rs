@@ -1,0 +1,191 @@
+//! An image that is a layer in an OCI registry (OCI Distribution and Image Specification 1.1).
+//!
+//! Only what leads to the layer is done here: the manifest, the one for this machine's
+//! architecture if there are several, and the layer in it. The layer itself is fetched by
+//! [`Fetch`] like any other image, with the digest by which its manifest names it.
+//!
+//! The `oci-client` crate would pull layers too, but by streams that start over when they break.
+
+use std::fmt;
+use std::sync::Arc;
+
+use nibs_job::{HexDigest, OciReference, OciVersion};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{Access, Credentials, Error, Fetch, Result, Tokens};
+
+/// What manifests are asked for: an index or a manifest, by their OCI and their Docker names.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+                         application/vnd.oci.image.manifest.v1+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json, \
+                         application/vnd.docker.distribution.manifest.v2+json";
+
+/// The largest manifest that registries have to take, bytes.
+const MAX_MANIFEST: usize = 4 << 20;
+
+/// The annotation that gives a layer a file name; what a file pushed by `oras` or alike has.
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// A registry, and the reference to an image in it.
+#[derive(Debug)]
+pub struct Registry {
+    reference: OciReference,
+    access: Access,
+}
+
+/// The layer that is the image.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Fetches it, if its digest is held against what comes.
+    pub fetch: Fetch,
+    /// SHA-256 of the layer as served.
+    pub sha256: HexDigest<32>,
+    /// Its length, bytes.
+    pub size: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    /// Of an index.
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    /// Of an image.
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Descriptor {
+    digest: String,
+    size: u64,
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+impl Registry {
+    /// `credentials` are shown to the registry, or to the server of its tokens, if it asks.
+    pub fn new(reference: OciReference, credentials: Option<Credentials>) -> Self {
+        let tokens = Tokens::new(credentials, reference.plain_http);
+        Self { reference, access: Access::Registry(Arc::new(tokens)) }
+    }
+
+    /// Finds the layer. `fetch` says how requests are made; its URLs do not count.
+    pub fn resolve(&self, fetch: &Fetch) -> Result<Layer> {
+        let mut version = self.reference.version.clone();
+        let mut manifest = self.manifest(fetch, &version)?;
+        if !manifest.manifests.is_empty() {
+            version = OciVersion::Digest(self.digest(self.of_this_machine(&manifest.manifests)?)?);
+            manifest = self.manifest(fetch, &version)?;
+        }
+        let layer = self.layer(&manifest.layers)?;
+        let sha256 = self.digest(layer)?;
+        let url = format!("{}/blobs/{}", self.reference.api(), layer.digest);
+        let fetch = Fetch { proven_by_digest: true, ..self.at(fetch, &url)? };
+        Ok(Layer { fetch, sha256, size: layer.size })
+    }
+
+    fn at(&self, fetch: &Fetch, url: &str) -> Result<Fetch> {
+        let url = url.parse().map_err(|error| self.wrong(format!("{url}: {error}")))?;
+        Ok(Fetch { urls: vec![url], access: self.access.clone(), ..fetch.clone() })
+    }
+
+    fn manifest(&self, fetch: &Fetch, version: &OciVersion) -> Result<Manifest> {
+        let url = format!("{}/manifests/{version}", self.reference.api());
+        let fetch = Fetch {
+            accept: Some(MANIFESTS),
+            connections: 1,
+            proven_by_digest: matches!(version, OciVersion::Digest(_)),
+            ..self.at(fetch, &url)?
+        };
+        let mut source = fetch.open()?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = source.next()? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_MANIFEST {
+                return Err(self.wrong(format!("its manifest has more than {MAX_MANIFEST} bytes")));
+            }
+        }
+        if let OciVersion::Digest(expected) = version {
+            let found = HexDigest(Sha256::digest(&bytes).into());
+            if found != *expected {
+                return Err(self.wrong(format!(
+                    "expected a manifest with sha256 {expected}, found one with {found}"
+                )));
+            }
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|error| self.wrong(format!("its manifest cannot be read: {error}")))
+    }
+
+    fn of_this_machine<'a>(&self, manifests: &'a [Descriptor]) -> Result<&'a Descriptor> {
+        let wanted = architecture();
+        let fits = |found: &&Descriptor| {
+            let platform = found.platform.as_ref();
+            platform.is_some_and(|found| found.os == "linux" && found.architecture == wanted)
+        };
+        let mut fitting = manifests.iter().filter(fits);
+        match (fitting.next(), fitting.next(), manifests) {
+            (Some(one), None, _) => Ok(one),
+            (None, _, [only]) if only.platform.is_none() => Ok(only),
+            (found, ..) => {
+                let count = if found.is_some() { "several manifests" } else { "no manifest" };
+                let there = listed(manifests, |manifest| match &manifest.platform {
+                    Some(Platform { os, architecture }) => format!("{os}/{architecture}"),
+                    None => "no platform".into(),
+                });
+                Err(self
+                    .wrong(format!("its index has {count} for linux/{wanted}; there is: {there}")))
+            }
+        }
+    }
+
+    fn layer<'a>(&self, layers: &'a [Descriptor]) -> Result<&'a Descriptor> {
+        let mut titled = layers.iter().filter(|layer| layer.annotations.contains_key(TITLE));
+        match (titled.next(), titled.next(), layers) {
+            (Some(one), None, _) | (None, _, [one]) => Ok(one),
+            _ => {
+                let there = listed(layers, |layer| match layer.annotations.get(TITLE) {
+                    Some(title) => format!("{} ({title})", layer.digest),
+                    None => layer.digest.clone(),
+                });
+                Err(self.wrong(format!(
+                    "expected one layer, or one with the annotation {TITLE}; found: {there}"
+                )))
+            }
+        }
+    }
+
+    fn digest(&self, of: &Descriptor) -> Result<HexDigest<32>> {
+        let hex = of.digest.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
+        hex.ok_or_else(|| self.wrong(format!("expected a sha256 digest, found {:?}", of.digest)))
+    }
+
+    fn wrong(&self, cause: impl fmt::Display) -> Error {
+        Error::Registry { reference: self.reference.to_string(), cause: cause.to_string() }
+    }
+}
+
+fn listed(all: &[Descriptor], show: impl Fn(&Descriptor) -> String) -> String {
+    match all {
+        [] => "none".into(),
+        all => all.iter().map(show).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// This machine, in the words of Go, which are those of the specification.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

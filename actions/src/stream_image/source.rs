@@ -1,0 +1,156 @@
+//! The source of an image, as a job describes it.
+
+use std::fmt;
+
+use nibs_job::params::Image;
+use nibs_job::{Location, Secret};
+use url::Url;
+
+use crate::disk::Disk;
+use crate::http::{self, ClientCertificate};
+use crate::image::{
+    self, Access, Credentials, Expected, Fetch, FileSource, Registry, Source, xz_size,
+};
+use crate::{Context, Error, Stop};
+
+/// An image that is there to be read.
+pub(super) struct Opened {
+    pub(super) source: Box<dyn Source>,
+    /// Digests of the bytes as served.
+    pub(super) served: Expected,
+    /// Digests of the image.
+    pub(super) whole: Expected,
+    /// Bytes that the image has at least, where its end tells.
+    pub(super) at_least: Option<u64>,
+}
+
+impl Opened {
+    /// Whether any digest proves the bytes.
+    pub(super) fn is_proven(&self) -> bool {
+        !self.served.is_empty() || !self.whole.is_empty()
+    }
+
+    /// Refuses a disk for which the image is known to be too large.
+    pub(super) fn check_fits(&self, disk: &Disk) -> Result<(), image::Error> {
+        match self.at_least {
+            Some(needed) if needed > disk.size => Err(image::Error::TooSmall {
+                disk: disk.path.clone(),
+                size: disk.size,
+                needed,
+                at_least: true,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Asks for the image.
+pub(super) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
+    let mut served = Expected { sha256: image.sha256, sha512: image.sha512 };
+    let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };
+    let source: Box<dyn Source> = match image.locations() {
+        [Location::File(path)] => Box::new(FileSource::open(path)?),
+        [Location::Oci(reference)] => {
+            let fetch = fetch(image, Vec::new(), context, stop)?;
+            let registry = Registry::new(reference.clone(), credentials(image));
+            let layer = registry.resolve(&fetch)?;
+            let asked = *served.sha256.get_or_insert(layer.sha256);
+            if asked != layer.sha256 {
+                return Err(Error::Image(image::Error::Registry {
+                    reference: reference.to_string(),
+                    cause: format!(
+                        "expected a layer with sha256 {asked}, the manifest has {}",
+                        layer.sha256
+                    ),
+                }));
+            }
+            layer.fetch.open()?
+        }
+        mirrors => {
+            let http = |location: &Location| match location {
+                Location::Http(url) => Some(url.clone()),
+                _ => None,
+            };
+            let urls: Vec<Url> = mirrors.iter().filter_map(http).collect();
+            warn_of_plain_text(image, &urls, context);
+            fetch(image, urls, context, stop)?.open()?
+        }
+    };
+    // The name is no more than a hint: it saves all other images a request.
+    let is_xz = image.locations().iter().any(|location| location.to_string().ends_with(".xz"));
+    let at_least = if is_xz { xz_size(&*source) } else { None };
+    Ok(Opened { source, served, whole, at_least })
+}
+
+/// Where the image is, in words.
+pub(super) fn place(image: &Image) -> impl fmt::Display {
+    let all: Vec<String> = image.locations().iter().map(ToString::to_string).collect();
+    all.join(" or ")
+}
+
+fn fetch(image: &Image, urls: Vec<Url>, context: &Context, stop: &Stop) -> Result<Fetch, Error> {
+    Ok(Fetch {
+        urls,
+        client: http::client(&options(image, &context.http)?)?,
+        access: access(image),
+        accept: None,
+        runtime: context.runtime.clone(),
+        stop: stop.clone(),
+        sink: context.sink.clone(),
+        stall_timeout: image.stall_timeout.0,
+        proven_by_digest: image.has_digest(),
+        connections: image.connections,
+    })
+}
+
+/// How a client for this image differs from others on this machine.
+fn options(image: &Image, machine: &http::Options) -> Result<http::Options, http::Error> {
+    let mut options = machine.clone();
+    if let Some(path) = &image.ca_file {
+        // A bundle that is not there is passed over; one that a job names has to be.
+        if let Err(cause) = path.metadata() {
+            return Err(http::Error::ReadBundle { path: path.clone(), cause });
+        }
+        options.ca_bundles.push(path.clone());
+    }
+    options.ca = image.ca.clone().or(options.ca);
+    if let (Some(certificate), Some(key)) = (&image.client_cert, &image.client_key) {
+        let (certificate, key) = (certificate.clone(), key.clone());
+        options.client_certificate = Some(ClientCertificate { certificate, key });
+    }
+    for (asked, proxy) in [
+        (&image.http_proxy, &mut options.proxies.http),
+        (&image.https_proxy, &mut options.proxies.https),
+    ] {
+        if let Some(Location::Http(url)) = asked {
+            *proxy = Some(url.clone());
+        }
+    }
+    if let Some(no) = &image.no_proxy {
+        options.proxies.no.clone_from(no);
+    }
+    Ok(options)
+}
+
+fn credentials(image: &Image) -> Option<Credentials> {
+    let (username, password) = (image.username.clone()?, image.password.clone()?);
+    Some(Credentials { username, password })
+}
+
+fn access(image: &Image) -> Access {
+    let bearer = image.bearer_token.clone().map(Access::Bearer);
+    bearer.or_else(|| credentials(image).map(Access::Basic)).unwrap_or(Access::Open)
+}
+
+fn warn_of_plain_text(image: &Image, urls: &[Url], context: &Context) {
+    let shows = |secret: &Option<Secret>| secret.is_some();
+    if !shows(&image.bearer_token) && !shows(&image.password) {
+        return;
+    }
+    for url in urls.iter().filter(|url| url.scheme() == "http") {
+        context.sink.warning(format!(
+            "{} gets the job's credentials in plain text; use https://",
+            Location::Http(url.clone())
+        ));
+    }
+}

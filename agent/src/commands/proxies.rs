@@ -1,0 +1,68 @@
+//! Proxies as the environment names them: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, or in lower
+//! case, which goes first.
+
+use nibs_actions::http::Proxies;
+use url::Url;
+
+use super::Usage;
+
+/// Reads them; `variable` looks one up.
+pub(super) fn from_environment(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Proxies, Usage> {
+    let either = |name: &str| {
+        let value = variable(name).or_else(|| variable(&name.to_ascii_uppercase()))?;
+        (!value.trim().is_empty()).then_some(value)
+    };
+    let proxy = |name: &str| either(name).map(|text| parse(name, &text)).transpose();
+    Ok(Proxies {
+        http: proxy("http_proxy")?,
+        https: proxy("https_proxy")?,
+        no: either("no_proxy").unwrap_or_default(),
+    })
+}
+
+/// A proxy may be named without a scheme. Its text is not repeated: it may hold a password.
+fn parse(name: &str, text: &str) -> Result<Url, Usage> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = with_scheme
+        .parse::<Url>()
+        .ok()
+        .filter(|url| ["http", "https"].contains(&url.scheme()) && url.host_str().is_some());
+    url.ok_or_else(|| {
+        Usage(format!("reading {name} from the environment: expected http://HOST:PORT of a proxy"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Proxies, Usage> {
+        from_environment(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn either_case_is_read_and_the_lower_goes_first() {
+        let proxies = read(&[
+            ("HTTP_PROXY", "http://upper.example:1"),
+            ("http_proxy", "lower.example:3128"),
+            ("HTTPS_PROXY", "https://me:hunter2@upper.example:2"),
+            ("no_proxy", "10.0.0.0/8"),
+        ])
+        .unwrap();
+        assert_eq!(proxies.http.unwrap().as_str(), "http://lower.example:3128/");
+        assert_eq!(proxies.https.unwrap().port(), Some(2));
+        assert_eq!(proxies.no, "10.0.0.0/8");
+    }
+
+    #[test]
+    fn none_is_the_default_and_nonsense_is_refused_without_showing_it() {
+        let proxies = read(&[("http_proxy", "")]).unwrap();
+        assert!(proxies.http.is_none() && proxies.https.is_none() && proxies.no.is_empty());
+        let error = read(&[("HTTPS_PROXY", "ftp://me:hunter2@h")]).unwrap_err().to_string();
+        assert!(error.contains("https_proxy") && !error.contains("hunter2"), "{error}");
+    }
+}
