@@ -260,7 +260,7 @@ cmd_demo() { # [bottlerocket|debian] [--keep]: installs a virtual machine from n
 }
 
 cmd_test() { # every test, those in virtual machines among them; arguments go to cargo test
-    everything bottlerocket
+    everything bottlerocket debian
     export NIBS_OUT=$OUT
     if [[ $# -gt 0 ]]; then
         cargo test --workspace --locked "$@"
