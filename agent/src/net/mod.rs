@@ -202,14 +202,16 @@ impl Held {
         lease: Lease,
     ) {
         tracing::debug!("{}: lease of {} renewed", self.interface.name, lease.address);
-        if lease == self.network.lease {
+        let before = std::mem::replace(&mut self.network.lease, lease);
+        let lease = &self.network.lease;
+        // An address is not taken away under an image that streams just to be given again.
+        if before.configures_as(lease) {
             return;
         }
-        configure::remove(&self.interface, &self.network.lease);
-        if let Err(e) = configure::apply(options, &self.interface, &lease) {
+        configure::remove(&self.interface, &before);
+        if let Err(e) = configure::apply(options, &self.interface, lease) {
             warn!("{}: using the renewed lease: {e}", self.interface.name);
         }
-        self.network.lease = lease;
         info!("{}", summary(&self.network));
         sender.send_replace(Some(self.network.clone()));
     }
