@@ -10,10 +10,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use nibs_job::Span;
+use nibs_job::{Mac, Span};
 
 use crate::control::Endpoint;
-use crate::net::Mac;
 
 /// How long a failed agent's message stays on the console before the machine reboots.
 pub const DEFAULT_REBOOT_DELAY: Duration = Duration::from_secs(30);

@@ -14,6 +14,7 @@ mod event;
 mod facts;
 mod file;
 mod job;
+mod mac;
 mod outcome;
 pub mod params;
 #[cfg(feature = "schema")]
@@ -27,6 +28,7 @@ pub use event::{Event, EventKind, LogLevel, Progress};
 pub use facts::{DiskFacts, Facts, Firmware, InterfaceFacts};
 pub use file::{FileFormat, ParseError};
 pub use job::{Action, DEFAULT_REPORT_TIMEOUT, Job, Task};
+pub use mac::Mac;
 pub use outcome::{Class, Outcome};
 pub use text::{Location, Secret};
 pub use units::{HexDigest, Size, Span};

@@ -213,7 +213,7 @@ mod tests {
     use super::super::message::Kind;
     use super::super::message::tests::answer;
     use super::*;
-    use crate::net::Mac;
+    use nibs_job::Mac;
 
     const SERVER: (u8, &[u8]) = (option::SERVER, &[10, 0, 0, 1]);
 
