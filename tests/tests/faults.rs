@@ -39,6 +39,7 @@ impl Loop {
         File::create(&file).unwrap().set_len((mib * MIB) as u64).unwrap();
         let arguments = ["--find", "--show", file.to_str().unwrap()];
         let device = process::run("losetup", &arguments).unwrap().trim().to_owned();
+        forget_partitions(&device);
         Self { device, file }
     }
 
@@ -57,8 +58,15 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
+        forget_partitions(&self.device);
         let _ = process::run("losetup", &["--detach", &self.device]);
     }
+}
+
+/// Partitions that the kernel was told of stay with a loop device, for whoever gets it next.
+fn forget_partitions(device: &str) {
+    // Fails where there are none.
+    let _ = process::run("partx", &["--delete", device]);
 }
 
 /// A disk image with one partition of bytes that do not repeat.
