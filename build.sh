@@ -273,7 +273,7 @@ cmd_bench() { # [--quick]: the image engine beside what one would use instead; d
 }
 
 cmd_test() { # every test, those in virtual machines among them; arguments go to cargo test
-    everything bottlerocket
+    everything bottlerocket debian
     export NIBS_OUT=$OUT
     if [[ $# -gt 0 ]]; then
         cargo test --workspace --locked "$@"

@@ -41,7 +41,10 @@ impl LoopDevice {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         fs::File::create(&image).unwrap().set_len(size).unwrap();
-        let device = run("losetup", &["--find", "--show", image.to_str()?])?.into();
+        let device = run("losetup", &["--find", "--show", image.to_str()?])?;
+        // A loop device keeps the partitions that the kernel was told of for whoever had it last.
+        let _ = Command::new("partx").args(["--delete", &device]).output();
+        let device = device.into();
         Some(Self { device, image, _directory: directory })
     }
 

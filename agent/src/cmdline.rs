@@ -10,10 +10,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use nibs_job::Span;
+use nibs_job::{Mac, Span};
 
 use crate::control::Endpoint;
-use crate::net::Mac;
 
 /// How long a failed agent's message stays on the console before the machine reboots.
 pub const DEFAULT_REBOOT_DELAY: Duration = Duration::from_secs(30);
@@ -21,71 +20,34 @@ pub const DEFAULT_REBOOT_DELAY: Duration = Duration::from_secs(30);
 /// How long the end of an agent that died is offered to the control plane.
 pub const DEFAULT_REPORT_WAIT: Duration = Duration::from_secs(120);
 
-/// Whether a parameter does anything yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It does what its meaning says.
-    Used,
-    /// It is known from Tinkerbell's Hook, and this build does nothing with it.
-    NotYet,
-}
+/// The parameters that are the agent's own.
+const OWN: [&str; 5] =
+    ["nibs.control", "nibs.id", "nibs.ca", "nibs.reboot-delay", "nibs.report-wait"];
 
-/// A kernel parameter that is known, for the documentation and for [`Parameters::parse`].
-#[derive(Debug, Clone, Copy)]
-pub struct Known {
-    /// Name before the `=`.
-    pub name: &'static str,
-    /// What stands after the `=`.
-    pub value: &'static str,
-    /// Whether it does anything yet.
-    pub support: Support,
-    /// What it is for.
-    pub meaning: &'static str,
-}
-
-const fn used(name: &'static str, value: &'static str, meaning: &'static str) -> Known {
-    Known { name, value, support: Support::Used, meaning }
-}
-
-const fn not_yet(name: &'static str, value: &'static str, meaning: &'static str) -> Known {
-    Known { name, value, support: Support::NotYet, meaning }
-}
-
-/// Every parameter that the agent knows.
-pub const KNOWN: &[Known] = &[
-    used("nibs.control", "URL", "Control plane to ask for a job, such as http://10.0.0.1:8080"),
-    used("nibs.id", "TEXT", "This machine's id; default: the MAC that booted, then the DMI UUID"),
-    used("nibs.ca", "PATH", "PEM file of certificate authorities to trust instead of the built-in"),
-    used("nibs.reboot-delay", "DURATION", "Wait before the reboot after a failure; default 30s"),
-    used(
-        "nibs.report-wait",
-        "DURATION",
-        "How long an agent's death is offered to the control plane before the reboot; default 2m",
-    ),
-    used("hw_addr", "MAC", "Interface that booted; the network comes up on it"),
-    used("BOOTIF", "01-MAC", "The same as PXELINUX writes it; hw_addr= goes first"),
-    used("console", "TTY[,OPTIONS]", "Terminal for the agent's messages; may be given again"),
-    not_yet("tink_worker_image", "IMAGE", "Tinkerbell's agent image"),
-    not_yet("docker_registry", "HOST", "Registry of Tinkerbell's images"),
-    not_yet("registry_username", "TEXT", "User at that registry"),
-    not_yet("registry_password", "TEXT", "Password at that registry"),
-    not_yet("grpc_authority", "HOST:PORT", "Tinkerbell server"),
-    not_yet("worker_id", "TEXT", "This machine's id at the Tinkerbell server"),
-    not_yet("tinkerbell_tls", "BOOL", "TLS towards the Tinkerbell server"),
-    not_yet("tinkerbell_insecure_tls", "BOOL", "TLS without verification towards that server"),
-    not_yet("HTTP_PROXY", "URL", "Proxy for http"),
-    not_yet("HTTPS_PROXY", "URL", "Proxy for https"),
-    not_yet("NO_PROXY", "HOST,…", "Hosts that need no proxy"),
-    not_yet("syslog_host", "HOST", "Receiver of logs over UDP"),
-    not_yet("insecure_registries", "HOST,…", "Registries without TLS"),
-    not_yet("vlan_id", "NUMBER", "VLAN below the interface of hw_addr="),
-    not_yet("interface", "NAME", "Interface for DHCP by its name"),
-    not_yet("ipam", "MAC:VLAN:IP:MASK:…", "Static IPv4 configuration"),
-    not_yet("facility", "TEXT", "Data centre, as Tinkerbell's boot script names it"),
-    not_yet("modules", "NAME,…", "Kernel modules, as Tinkerbell's boot script names them"),
-    not_yet("linuxkit.unified_cgroup_hierarchy", "0", "cgroup v1 in LinuxKit"),
-    not_yet("linuxkit.runc_debug", "1", "Debug output of LinuxKit's runc"),
-    not_yet("linuxkit.runc_console", "1", "Console output of LinuxKit's runc"),
+/// Parameters of Tinkerbell's Hook and its boot scripts that this version does nothing with.
+/// `docs/agent.md` lists them for people.
+const NOT_YET: [&str; 21] = [
+    "tink_worker_image",
+    "docker_registry",
+    "registry_username",
+    "registry_password",
+    "grpc_authority",
+    "worker_id",
+    "tinkerbell_tls",
+    "tinkerbell_insecure_tls",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "syslog_host",
+    "insecure_registries",
+    "vlan_id",
+    "interface",
+    "ipam",
+    "facility",
+    "modules",
+    "linuxkit.unified_cgroup_hierarchy",
+    "linuxkit.runc_debug",
+    "linuxkit.runc_console",
 ];
 
 /// What the kernel command line asks of the agent.
@@ -147,25 +109,22 @@ impl Parameters {
                 "console" => {
                     parameters.consoles.extend(value.and_then(|value| terminal(&value)));
                 }
-                other => match KNOWN.iter().find(|known| known.name == other) {
-                    Some(known) if !parameters.not_yet.contains(&known.name) => {
-                        parameters.not_yet.push(known.name);
+                other if other.starts_with("nibs.") => {
+                    let known = OWN.join(", ");
+                    warnings.push(format!("{other}= is not known; known are {known}"));
+                }
+                other => {
+                    if let Some(name) = NOT_YET.iter().find(|name| **name == other)
+                        && !parameters.not_yet.contains(name)
+                    {
+                        parameters.not_yet.push(name);
                     }
-                    None if other.starts_with("nibs.") => warnings.push(format!(
-                        "{other}= is not known; known are {}",
-                        own_names().collect::<Vec<_>>().join(", ")
-                    )),
-                    _ => {}
-                },
+                }
             }
         }
         parameters.boot_mac = hw_addr.or(boot_if);
         parameters
     }
-}
-
-fn own_names() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|known| known.name).filter(|name| name.starts_with("nibs."))
 }
 
 /// Splits the line as the kernel does: at spaces outside of double quotes, up to `--`.
@@ -260,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_known_key_without_a_value_is_a_warning_and_no_crash() {
-        let bare: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
+        let bare = [&OWN[..], &["hw_addr", "BOOTIF", "console"], &NOT_YET].concat();
         let parameters = Parameters::parse(&bare.join(" "));
         assert_eq!(parameters.control, None);
         assert_eq!(parameters.id, None);
@@ -321,10 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_listed_once() {
-        let mut names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), KNOWN.len());
+    fn the_documentation_names_them_all() {
+        let docs = include_str!("../../docs/agent.md");
+        for name in OWN {
+            assert!(docs.contains(&format!("| `{name}=")), "{name}");
+        }
+        for name in NOT_YET {
+            assert!(docs.contains(&format!("`{name}`")), "{name}");
+        }
     }
 }

@@ -132,12 +132,25 @@ async fn a_job_that_the_control_plane_lost_does_not_hold_the_machine() {
         plane.store.lock().unwrap().moods.extend([Mood::Refuse(status); 1000]);
         let (reporter, journal) = start(plane.client(), 1);
         step(&journal);
-        assert_eq!(reporter.flush(soon(10_000)).await, Flushed::JobLost);
+        let flushed = tokio::time::timeout(Duration::from_secs(10), reporter.flush(None)).await;
+        assert_eq!(flushed, Ok(Flushed::JobLost));
         // It may find the job again, and then gets everything.
         plane.store.lock().unwrap().moods.clear();
         assert_eq!(reporter.flush(soon(10_000)).await, Flushed::Acknowledged);
         assert_eq!(plane.stored(), [1]);
     }
+}
+
+#[tokio::test]
+async fn a_job_that_seems_lost_is_reported_up_to_the_deadline() {
+    let plane = ControlPlane::start().await;
+    plane.store.lock().unwrap().moods.extend([Mood::Refuse(404); 1000]);
+    let (reporter, journal) = start(plane.client(), 1);
+    step(&journal);
+    let began = Instant::now();
+    let longer = 3 * QUICK.lost_job_patience;
+    assert_eq!(reporter.flush(Some(began + longer)).await, Flushed::JobLost);
+    assert!(began.elapsed() >= longer, "a restart must not come before its time");
 }
 
 #[tokio::test]

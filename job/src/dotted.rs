@@ -8,7 +8,7 @@ use crate::DecodeError;
 ///
 /// A value is read as JSON where it starts like a list, a table or a quoted string
 /// (`files=[{"path":"/a","content":"b"}]`), as a number or boolean where it is one, else as text.
-/// A digest of digits only must stay text: a number is taken only up to [`LONGEST_NUMBER`] digits.
+/// A digest of digits only must stay text: a number is taken only up to 18 digits.
 pub fn table<S: AsRef<str>>(arguments: &[S]) -> Result<Value, DecodeError> {
     let mut root = Map::new();
     for argument in arguments {

@@ -43,15 +43,26 @@ impl FileFormat {
         }
     }
 
-    /// Reads text into a value tree.
+    /// Reads text into a value tree. An error quotes no line of it, which may hold a secret.
     pub fn parse(self, text: &str) -> Result<Value, ParseError> {
         match self {
-            Self::Toml => toml::from_str(text).map_err(|e| e.to_string()),
-            Self::Yaml => serde_saphyr::from_str(text).map_err(|e| e.to_string()),
+            Self::Toml => toml::from_str(text).map_err(|e| toml_message(text, &e)),
+            Self::Yaml => serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string()),
             Self::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
         }
         .map_err(|message| ParseError::Syntax { format: self, message })
     }
+}
+
+/// What `Display` says, but for the line of source that it draws.
+fn toml_message(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message;
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("{message} at line {line} column {column}")
 }
 
 impl Job {

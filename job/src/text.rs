@@ -59,9 +59,10 @@ impl TryFrom<String> for Location {
         let url = Url::parse(&text).map_err(|e| format!("not a URL ({e}); {EXPECTED}"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self::Http(url)),
-            "file" if matches!(url.host_str(), None | Some("" | "localhost")) => {
-                Ok(Self::File(PathBuf::from(url.path())))
-            }
+            "file" => url
+                .to_file_path()
+                .map(Self::File)
+                .map_err(|()| format!("names another host or no path; {EXPECTED}")),
             oci if OciReference::has_scheme(oci) => Ok(Self::Oci(text.parse()?)),
             other => Err(format!("scheme {other:?} is not known; {EXPECTED}")),
         }
@@ -128,6 +129,7 @@ mod tests {
         assert!(location("ftp://h/a").unwrap_err().contains("http://"));
         assert!(location("image.img").unwrap_err().contains("absolute path"));
         assert!(location("file://elsewhere/a").is_err());
-        assert_eq!(location("file:///a/b").unwrap(), Location::File("/a/b".into()));
+        assert_eq!(location("file:///a%20b").unwrap(), Location::File("/a b".into()));
+        assert_eq!(location("file://localhost/a").unwrap(), Location::File("/a".into()));
     }
 }

@@ -56,6 +56,19 @@ fn a_syntax_error_names_its_line() {
 }
 
 #[test]
+fn a_syntax_error_quotes_no_line_which_may_hold_a_secret() {
+    for (format, text) in [
+        (FileFormat::Toml, "name = \"n\"\ncontent = \"hunter2\" oops\n"),
+        (FileFormat::Yaml, "name: n\ncontent: \"hunter2\" oops: [\n"),
+        (FileFormat::Json, "{\"name\": \"n\",\n\"content\": \"hunter2\" oops}"),
+    ] {
+        let error = Job::parse(text, format).unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
 fn a_job_never_shows_the_contents_of_its_files() {
     let text = "name = \"n\"\n[[actions]]\nuses = \"write-files\"\nwith.partition.number = 1\n\
                 with.files = [{ path = \"/a\", content = \"hunter2\" }]\n";

@@ -22,6 +22,10 @@ const CHARACTER_DEVICE: u32 = 0o020_000;
 /// opens it for PID 1 before devtmpfs is mounted.
 const CONSOLE: (u32, u32) = (5, 1);
 
+/// Those of `/dev/null`. Where the kernel has no console, Rust's runtime opens it for PID 1 before
+/// `main`, and aborts if it cannot: the kernel would panic.
+const NULL: (u32, u32) = (1, 3);
+
 struct Entry<'a> {
     name: &'a str,
     mode: u32,
@@ -43,6 +47,7 @@ pub fn build(agent: &[u8], ca: &[u8]) -> Result<Vec<u8>> {
     let entries = [
         directory("dev", 0o755),
         Entry { name: "dev/console", mode: CHARACTER_DEVICE | 0o600, device: CONSOLE, data: &[] },
+        Entry { name: "dev/null", mode: CHARACTER_DEVICE | 0o666, device: NULL, data: &[] },
         directory("etc", 0o755),
         directory("etc/ssl", 0o755),
         directory("etc/ssl/certs", 0o755),
@@ -121,6 +126,7 @@ mod tests {
             [
                 "040755 dev 0",
                 "020600 dev/console 0",
+                "020666 dev/null 0",
                 "040755 etc 0",
                 "040755 etc/ssl 0",
                 "040755 etc/ssl/certs 0",
@@ -139,8 +145,9 @@ mod tests {
         for (entry, _) in &entries {
             assert_eq!((entry.uid(), entry.gid(), entry.mtime()), (0, 0, 0), "{}", entry.name());
         }
-        let console = &entries[1].0;
-        assert_eq!((console.rdev_major(), console.rdev_minor()), (5, 1));
+        let devices: Vec<_> =
+            entries[1..3].iter().map(|(e, _)| (e.rdev_major(), e.rdev_minor())).collect();
+        assert_eq!(devices, [(5, 1), (1, 3)]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR", env = "NIBS_DATA")]
     pub(crate) data: PathBuf,
     /// Address and port to listen on
-    #[arg(long, visible_alias = "listen", default_value = "0.0.0.0:8080", env = "NIBS_ADDRESS")]
+    #[arg(long, default_value = "0.0.0.0:8080", env = "NIBS_ADDRESS")]
     pub(crate) address: SocketAddr,
     /// Directory served as /assets [default: assets in the data directory]
     #[arg(long, value_name = "DIR", env = "NIBS_ASSETS")]

@@ -8,7 +8,9 @@
 
 use std::fmt;
 
-use crate::{Mac, MachineId};
+use nibs_job::Mac;
+
+use crate::MachineId;
 
 /// What iPXE reports of its machine. Values are escaped, an absent one is empty.
 ///

@@ -20,12 +20,10 @@ pub mod client;
 pub mod control;
 pub mod http;
 pub mod ipxe;
-mod mac;
 mod machine;
 pub mod store;
 mod timestamp;
 pub mod view;
 
-pub use mac::Mac;
 pub use machine::{Labels, MachineId};
 pub use timestamp::Timestamp;

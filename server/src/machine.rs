@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use nibs_job::Facts;
+use nibs_job::{Facts, Mac};
 use serde::{Deserialize, Serialize};
-
-use crate::Mac;
 
 /// Longest id, in bytes: it is a URL segment and a key.
 const MAX_ID: usize = 128;

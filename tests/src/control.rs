@@ -63,6 +63,11 @@ impl ControlPlane {
         Ok(plane)
     }
 
+    /// What an agent is to be told.
+    pub fn base() -> String {
+        url("")
+    }
+
     /// What iPXE is to load.
     pub fn boot_script() -> String {
         url("/boot.ipxe")
@@ -141,7 +146,7 @@ fn spawn(program: &Path, directory: &Path) -> Result<Daemon> {
     let mut command = Command::new(program);
     command
         .arg("serve")
-        .args(["--listen", &format!("{GATEWAY}:{PORT}")])
+        .args(["--address", &format!("{GATEWAY}:{PORT}")])
         .args(["--data".as_ref(), directory.join("data").as_os_str()])
         .args(["--assets".as_ref(), directory.join("assets").as_os_str()]);
     Daemon::spawn("nibs-server", &mut command, &directory.join("server.log"))

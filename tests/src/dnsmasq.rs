@@ -26,8 +26,8 @@ pub fn start(directory: &Path, firmware: &Firmware, boot_script: &str) -> Result
         .args([format!("--interface={BRIDGE}"), "--bind-interfaces".into()])
         .arg(format!("--dhcp-leasefile={}", directory.join("leases").display()))
         .arg(format!("--dhcp-range={FIRST_LEASE},{LAST_LEASE},1h"))
-        // Router advertisements, since iPXE asks for one and waits 18 seconds for the answer.
-        .args(["--enable-ra", "--dhcp-range=::,constructor:nibs0,ra-only"])
+        // Router advertisements, since iPXE asks for one and waits 16 seconds for the answer.
+        .args(["--enable-ra".into(), format!("--dhcp-range=::,constructor:{BRIDGE},ra-only")])
         .args(["--enable-tftp".into(), format!("--tftp-root={}", root.display())])
         // Client architectures (RFC 4578 and its errata): 7 and 9 are both 64-bit x86 UEFI.
         .args(["--dhcp-match=set:efi,option:client-arch,7"])

@@ -14,8 +14,9 @@
 //!
 //! From the bottom: [`process`] runs programs; [`namespace`], [`network`] and [`dnsmasq`] make the
 //! wire; [`nvram`] and [`firmware`] prepare what a machine has when it is switched on; [`qmp`],
-//! [`console`] and [`machine`] are the machine; [`control`] is the control plane. [`rack`] puts
-//! them together, and [`demo`] is the whole story with its [`report`]. [`bench`] needs no machine.
+//! [`console`], [`keyboard`] and [`machine`] are the machine; [`control`] is the control plane.
+//! [`rack`] puts them together, and [`demo`] is the whole story with its [`report`]. [`bench`]
+//! needs no machine.
 //!
 //! A program of the lab names everything it needs itself; nothing depends on the host's network.
 
@@ -27,6 +28,7 @@ pub mod control;
 pub mod demo;
 pub mod dnsmasq;
 pub mod firmware;
+pub mod keyboard;
 pub mod machine;
 pub mod namespace;
 pub mod network;

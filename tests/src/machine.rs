@@ -1,8 +1,6 @@
 //! A virtual UEFI machine: one QEMU process from power-on to power-off, through all its reboots.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::accel::Accelerator;
 use crate::console::Console;
 use crate::firmware::Firmware;
+use crate::keyboard::Keyboard;
 use crate::nvram::Nvram;
 use crate::process::Daemon;
 use crate::qmp::Qmp;
@@ -137,13 +136,9 @@ impl Machine {
         self.qmp.resets()
     }
 
-    /// Types a line on the console.
-    pub fn type_line(&self, line: &str) -> Result<()> {
-        let path = self.directory.join("console.sock");
-        let typing = || format!("typing on {}", path.display());
-        // One connection a line: QEMU would wait for a reader that is connected and does not read.
-        let mut console = UnixStream::connect(&path).with_context(typing)?;
-        console.write_all(format!("{line}\n").as_bytes()).with_context(typing)
+    /// A keyboard on its console. One at a time, `nibs-lab console` included.
+    pub fn keyboard(&self) -> Result<Keyboard> {
+        Keyboard::connect(&self.directory.join("console.sock"))
     }
 
     /// What its NVRAM holds now.

@@ -4,7 +4,7 @@
 //! Each test needs what `./build.sh test` makes, QEMU and namespaces, and says so where it is
 //! skipped.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,21 +23,25 @@ const HAS_BOOT_SCRIPT: &str = "boot.ipxe... ok";
 
 /// Runs the body inside namespaces, one test at a time: two machines at once would each take
 /// twice as long, and times are part of what is tested.
-fn in_the_lab(test: &str, system: System, body: impl FnOnce(PathBuf)) {
+fn in_the_lab(test: &str, system: System, body: impl FnOnce(&Path)) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(reason) = Artefacts::find().check(&Firmware::default(), system.image()) {
         eprintln!("skipped: {test}: {reason:#}");
         return;
     }
+    let directory = Artefacts::find().directory().join("tests").join(test);
     match namespace::run_test(test).unwrap() {
-        Some(status) => assert!(status.success(), "{test} in its namespaces: {status}"),
-        None => body(Artefacts::find().directory().join("tests").join(test)),
+        None => body(&directory),
+        Some(status) => {
+            assert!(status.success(), "{test}: {status}; logs in {}", directory.display());
+            std::fs::remove_dir_all(directory).unwrap();
+        }
     }
 }
 
 /// A machine that is switched on to run the demo's job, as `change` makes it.
-fn start(directory: &std::path::Path, change: impl FnOnce(&mut Job)) -> (Rack, Machine, Story) {
+fn start(directory: &Path, change: impl FnOnce(&mut Job)) -> (Rack, Machine, Story) {
     let artefacts = Artefacts::find();
     let mut rack = Rack::set_up(&artefacts, directory).unwrap();
     let image = artefacts.image(System::Bottlerocket.image()).unwrap();
@@ -60,7 +64,7 @@ fn a_bare_machine_is_installed_and_boots_from_its_disk() {
         "a_bare_machine_is_installed_and_boots_from_its_disk",
         System::Bottlerocket,
         |directory| {
-            let report = demo::run(System::Bottlerocket, &directory, None, |_, _| Ok(())).unwrap();
+            let report = demo::run(System::Bottlerocket, directory, None, |_, _| Ok(())).unwrap();
             assert!(report.passed, "\n{report}");
         },
     );
@@ -69,7 +73,7 @@ fn a_bare_machine_is_installed_and_boots_from_its_disk() {
 #[test]
 fn debian_is_installed_and_boots_to_multi_user() {
     in_the_lab("debian_is_installed_and_boots_to_multi_user", System::Debian, |directory| {
-        let report = demo::run(System::Debian, &directory, None, |_, _| Ok(())).unwrap();
+        let report = demo::run(System::Debian, directory, None, |_, _| Ok(())).unwrap();
         assert!(report.passed, "\n{report}");
     });
 }
@@ -78,7 +82,7 @@ fn debian_is_installed_and_boots_to_multi_user() {
 fn without_the_boot_order_action_it_goes_back_to_the_network() {
     let name = "without_the_boot_order_action_it_goes_back_to_the_network";
     in_the_lab(name, System::Bottlerocket, |directory| {
-        let (mut rack, mut machine, mut story) = start(&directory, |job| {
+        let (mut rack, mut machine, mut story) = start(directory, |job| {
             job.actions.retain(|action| !matches!(action.task, Task::BootOrder(_)));
         });
         let done = |story: &Story, machine: &Machine| {
@@ -95,7 +99,7 @@ fn without_the_boot_order_action_it_goes_back_to_the_network() {
 fn a_server_that_dies_in_the_middle_loses_nothing() {
     let name = "a_server_that_dies_in_the_middle_loses_nothing";
     in_the_lab(name, System::Bottlerocket, |directory| {
-        let (mut rack, mut machine, mut story) = start(&directory, |_| {});
+        let (mut rack, mut machine, mut story) = start(directory, |_| {});
         let streaming = |story: &Story, _: &Machine| {
             story.events().iter().any(|event| matches!(event.kind, EventKind::ActionStarted { .. }))
         };

@@ -32,7 +32,8 @@ impl Loop {
             .output();
         match output {
             Ok(output) if output.status.success() => {
-                let node = String::from_utf8(output.stdout).unwrap().trim().into();
+                let node: PathBuf = String::from_utf8(output.stdout).unwrap().trim().into();
+                forget_partitions(&node);
                 Some(Self { node, backing })
             }
             other => {
@@ -82,10 +83,14 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // Those that the kernel was told of one by one would stay, for whoever gets this device next.
-        let _ = Command::new("partx").arg("--delete").arg(&self.node).output();
+        forget_partitions(&self.node);
         let _ = Command::new("losetup").arg("--detach").arg(&self.node).status();
     }
+}
+
+/// Partitions that the kernel was told of stay with a loop device, for whoever gets it next.
+fn forget_partitions(device: &Path) {
+    let _ = Command::new("partx").arg("--delete").arg(device).output();
 }
 
 fn file(bytes: &[u8]) -> tempfile::NamedTempFile {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nibs_actions::power;
 use nibs_job::wire::{Hello, Offer};
-use nibs_job::{DEFAULT_REPORT_TIMEOUT, Job, Outcome};
+use nibs_job::{DEFAULT_REPORT_TIMEOUT, Job, Outcome, Span};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -128,14 +128,18 @@ impl Agent {
         outlets.push(Arc::clone(&reporter) as Arc<dyn Outlet>);
         let journal = Arc::new(Journal::new(&id, first_sequence, outlets));
 
-        let (ended, report_timeout) = match Job::from_value(job) {
+        let (mut ended, report_timeout) = match Job::from_value(job) {
             Ok(job) => (self.executor.run(&job, &journal).await, job.report_timeout.0),
             Err(error) => {
                 let outcome = refuse(&journal, format!("the job is not valid: {error}"));
                 (Ended { outcome, then: None }, DEFAULT_REPORT_TIMEOUT.0)
             }
         };
-        self.deliver(&reporter, &ended, report_timeout).await;
+        let flushed = self.deliver(&reporter, &ended, report_timeout).await;
+        if flushed != Flushed::Acknowledged && self.cancel.is_cancelled() {
+            // Whoever stops the agent has not asked for a restart that nobody knows the reason of.
+            ended.then = None;
+        }
         if let Some(state) = state {
             state.clear();
         }
@@ -163,28 +167,28 @@ impl Agent {
         ended: &Ended,
         report_timeout: Duration,
     ) -> Flushed {
-        let deadline = match (&ended.outcome, ended.then) {
-            (Outcome::Cancelled, _) => Instant::now().checked_add(CANCELLED_REPORT_TIMEOUT),
-            (_, Some(_)) => Instant::now().checked_add(report_timeout),
+        let limit = match (&ended.outcome, ended.then) {
+            (Outcome::Cancelled, _) => Some(CANCELLED_REPORT_TIMEOUT),
+            (_, Some(_)) => Some(report_timeout),
             _ => None,
         };
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let endpoint = self.client.endpoint();
+        let at_most = limit.map_or(String::new(), |limit| format!(", for at most {}", Span(limit)));
+        info!("telling {endpoint} how the job ended{at_most}");
         let flushed = tokio::select! {
             flushed = reporter.flush(deadline) => flushed,
             () = self.cancelled_for(CANCELLED_REPORT_TIMEOUT) => Flushed::TimedOut,
         };
-        let endpoint = self.client.endpoint();
-        match (flushed, ended.then) {
-            (Flushed::Acknowledged, _) => info!("{endpoint} has acknowledged the end of the job"),
-            (Flushed::JobLost, _) => error!(
+        match flushed {
+            Flushed::Acknowledged => info!("{endpoint} has acknowledged the end of the job"),
+            Flushed::JobLost => error!(
                 "THE END OF THE JOB IS NOT REPORTED: {endpoint} answers that it does not have it; \
                  going on without"
             ),
-            (Flushed::TimedOut, Some(change)) => error!(
+            Flushed::TimedOut => error!(
                 "THE END OF THE JOB IS NOT REPORTED: {endpoint} did not acknowledge it in time; \
-                 going on without: {change}"
-            ),
-            (Flushed::TimedOut, None) => error!(
-                "THE END OF THE JOB IS NOT REPORTED: {endpoint} did not acknowledge it in time"
+                 going on without"
             ),
         }
         flushed
@@ -204,12 +208,24 @@ mod tests {
     use nibs_actions::{Done, PowerChange};
     use nibs_job::Task;
 
-    struct Idle;
+    /// Asks for a restart, while somebody stops the agent.
+    struct StoppedMeanwhile(CancellationToken);
 
-    impl Runner for Idle {
+    impl Runner for StoppedMeanwhile {
         fn run(&self, _: &Task, _: Attempt) -> Result<Done, Failure> {
-            Ok(Done::default())
+            self.0.cancel();
+            Ok(Done { then: Some(PowerChange::Reboot), ..Done::default() })
         }
+    }
+
+    /// An agent whose control plane is not there.
+    fn agent(cancel: CancellationToken) -> Agent {
+        let http = nibs_actions::http::client(&nibs_actions::http::Options::default()).unwrap();
+        // Nothing listens on the discard port of this machine.
+        let client = Client::new(http, "http://127.0.0.1:9".parse().unwrap(), "m".into());
+        let runner = Arc::new(StoppedMeanwhile(cancel.clone()));
+        let executor = Executor::new(runner, Limits::default(), cancel.clone());
+        Agent { client, executor, cancel, json: false, state: None }
     }
 
     /// How the report of a job with this end fares where no control plane is.
@@ -218,12 +234,8 @@ mod tests {
         report_timeout: Duration,
         cancel: CancellationToken,
     ) -> (Flushed, Duration) {
-        let http = nibs_actions::http::client(&nibs_actions::http::Options::default()).unwrap();
-        // Nothing listens on the discard port of this machine.
-        let client = Client::new(http, "http://127.0.0.1:9".parse().unwrap(), "m".into());
-        let executor = Executor::new(Arc::new(Idle), Limits::default(), cancel.clone());
-        let agent = Agent { client: client.clone(), executor, cancel, json: false, state: None };
-        let reporter = Arc::new(Reporter::start(client, "j", Pace::default()));
+        let agent = agent(cancel);
+        let reporter = Arc::new(Reporter::start(agent.client.clone(), "j", Pace::default()));
         refuse(&Journal::new("j", 1, vec![Arc::clone(&reporter) as _]), "x".into());
         let began = Instant::now();
         (agent.deliver(&reporter, &ended, report_timeout).await, began.elapsed())
@@ -244,5 +256,15 @@ mod tests {
         let wait = delivered(ended, Duration::from_millis(10), CancellationToken::new());
         let waited = tokio::time::timeout(Duration::from_millis(400), wait).await;
         assert!(waited.is_err(), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_told_to_stop_restarts_no_machine_unreported() {
+        let job = serde_json::json!({
+            "id": "j", "name": "j", "report-timeout": "100ms", "actions": [{"uses": "reboot"}],
+        });
+        let agent = agent(CancellationToken::new());
+        let ended = agent.take(Offer { job, first_sequence: 1 }).await.unwrap();
+        assert_eq!((ended.outcome, ended.then), (Outcome::Succeeded, None));
     }
 }

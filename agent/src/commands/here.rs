@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nibs_actions::{Machine, http};
-use nibs_job::Facts;
+use nibs_job::{Facts, Mac};
 use reqwest::dns::Resolve;
 use tracing::warn;
 
@@ -14,8 +14,8 @@ use crate::cmdline::Parameters;
 use crate::control::Endpoint;
 use crate::executor::ThisMachine;
 use crate::facts;
+use crate::net;
 use crate::net::resolver::Resolver;
-use crate::net::{self, Mac};
 
 /// Where the kernel shows its command line (proc(5)).
 const KERNEL_COMMAND_LINE: &str = "/proc/cmdline";

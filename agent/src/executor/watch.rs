@@ -13,8 +13,9 @@ use super::Failure;
 
 /// Runs `work` on a thread of its own and waits for it.
 ///
-/// After `timeout` the work is told to stop by `cancel`, and has failed for now, whatever it says
-/// then. If it does not stop within `stop_grace` it is left behind, and that is a fault of ours.
+/// After `timeout` the work is told to stop by `cancel`; it has failed for now, unless it was done
+/// all the same. If it does not stop within `stop_grace` it is left behind, and that is a fault of
+/// ours.
 pub(super) async fn watch(
     work: impl FnOnce() -> Result<Done, Failure> + Send + 'static,
     timeout: Option<Duration>,

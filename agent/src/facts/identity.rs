@@ -1,9 +1,8 @@
 //! By which id a machine goes at its control plane.
 
-use nibs_job::Facts;
+use nibs_job::{Facts, Mac};
 
 use crate::cmdline::Parameters;
-use crate::net::Mac;
 
 /// The id of this machine: `nibs.id=`, else the hardware address that booted (`hw_addr=`,
 /// `BOOTIF=`), else that of the interface which got a lease, else the DMI UUID. None if the

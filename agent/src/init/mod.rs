@@ -135,7 +135,7 @@ fn report(supervisor: &mut Supervisor, parameters: &Parameters, why: &str) {
     let wait = format!("{}s", parameters.report_wait.as_secs());
     let arguments =
         ["post-mortem", "--state", STATE_FILE, "--reason", why, "--timeout", wait.as_str()];
-    let deadline = Instant::now().checked_add(parameters.report_wait + REPORT_GRACE);
+    let deadline = Instant::now().checked_add(parameters.report_wait.saturating_add(REPORT_GRACE));
     match supervisor.run(&arguments, deadline) {
         End::Exited(0) => supervisor.consoles().say("the control plane knows"),
         end => supervisor.consoles().say(&format!("THE FAILURE IS NOT REPORTED: the report {end}")),

@@ -1,6 +1,6 @@
 //! The last acts of a machine.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
@@ -29,7 +29,8 @@ pub(super) fn restart() -> ! {
     loop {
         sync();
         let Err(e) = reboot(RebootMode::RB_AUTOBOOT);
-        eprintln!("init: rebooting: {e}; again in {} s", RETRY.as_secs());
+        // Not `eprintln`, which panics where stderr is gone: PID 1 must not.
+        let _ = writeln!(io::stderr(), "init: rebooting: {e}; again in {} s", RETRY.as_secs());
         std::thread::sleep(RETRY);
     }
 }

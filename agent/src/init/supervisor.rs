@@ -134,9 +134,10 @@ impl Supervisor {
 
     /// Reaps for that long, or until init is told to stop.
     pub(super) fn idle(&mut self, time: Duration) {
-        let deadline = Instant::now() + time;
-        while Instant::now() < deadline {
-            if self.turn(&mut None, Some(deadline)).stop.is_some() {
+        // None: longer than the clock can tell.
+        let deadline = Instant::now().checked_add(time);
+        while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            if self.turn(&mut None, deadline).stop.is_some() {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::Mac;
+use nibs_job::Mac;
 
 /// The kind of link that DHCP is spoken on here (`ARPHRD_ETHER`).
 const ETHERNET: &str = "1";

@@ -11,7 +11,6 @@
 mod configure;
 mod dhcp;
 mod interfaces;
-mod mac;
 mod netlink;
 pub mod resolver;
 mod seek;
@@ -20,6 +19,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nibs_job::Mac;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -28,7 +28,6 @@ use self::dhcp::client::{Client, Effect, Event};
 use self::dhcp::socket::LeaseSocket;
 pub use self::dhcp::{Lease, Route};
 pub(crate) use self::interfaces::{Interface, list};
-pub use self::mac::Mac;
 use self::seek::Won;
 
 /// Pause before another attempt when the kernel refuses to use a lease or to open a socket.
@@ -202,14 +201,16 @@ impl Held {
         lease: Lease,
     ) {
         tracing::debug!("{}: lease of {} renewed", self.interface.name, lease.address);
-        if lease == self.network.lease {
+        let before = std::mem::replace(&mut self.network.lease, lease);
+        let lease = &self.network.lease;
+        // An address is not taken away under an image that streams just to be given again.
+        if before.configures_as(lease) {
             return;
         }
-        configure::remove(&self.interface, &self.network.lease);
-        if let Err(e) = configure::apply(options, &self.interface, &lease) {
+        configure::remove(&self.interface, &before);
+        if let Err(e) = configure::apply(options, &self.interface, lease) {
             warn!("{}: using the renewed lease: {e}", self.interface.name);
         }
-        self.network.lease = lease;
         info!("{}", summary(&self.network));
         sender.send_replace(Some(self.network.clone()));
     }

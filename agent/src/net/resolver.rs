@@ -2,19 +2,25 @@
 //! `/etc/resolv.conf`, and no others, ever.
 //!
 //! Both files are read at every lookup, so a client that was built before there was a lease
-//! resolves after it; what the servers said is kept as long as `resolv.conf` stays the same. Where no server is configured a lookup says so, instead of asking a
-//! public one as some resolvers do.
+//! resolves after it; the addresses that servers told are kept as long as `resolv.conf` stays the
+//! same. Where no server is configured a lookup says so, instead of asking a public one as some
+//! resolvers do.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// How long it is believed that there is no such name. A zone may say hours, and whoever asks for
+/// ever wants to know whether the name is there by now.
+const ABSENCE_KEPT: Duration = Duration::from_secs(1);
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +139,7 @@ impl Resolver {
         let (config, mut options) = parse_resolv_conf(&text).map_err(|e| wrong(e.to_string()))?;
         options.use_hosts_file = ResolveHosts::Never;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.negative_max_ttl = Some(ABSENCE_KEPT);
         let servers: Vec<_> = config.name_servers().iter().map(|s| s.ip.to_string()).collect();
         let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
@@ -184,9 +191,11 @@ fn hosts_addresses(hosts: &str, name: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tempfile::TempDir;
     use tokio::net::UdpSocket;
+    use tokio::task::JoinHandle;
 
     fn etc(files: &[(&str, &str)]) -> (TempDir, Resolver) {
         let etc = tempfile::tempdir().unwrap();
@@ -220,57 +229,73 @@ mod tests {
         }
     }
 
-    /// A name server on loopback that knows one IPv4 address for all names, and how often it was asked for it.
-    async fn server(
-        port: u16,
-        address: [u8; 4],
-    ) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
-        let socket = UdpSocket::bind(("127.0.0.1", port)).await.unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+    /// What a name server answers to a question, in RFC 1035's encoding.
+    fn answer(question: &[u8], address: Option<[u8; 4]>) -> Vec<u8> {
+        let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap() + 5;
+        let is_a = question[end - 4..end] == [0, 1, 0, 1];
+        let record = address.filter(|_| is_a);
+        let mut answer = question[..end].to_vec();
+        answer[2..4].copy_from_slice(&[0x81, if address.is_some() { 0x80 } else { 0x83 }]);
+        let (answers, authorities) = if record.is_some() { (1, 0) } else { (0, 1) };
+        answer[6..12].copy_from_slice(&[0, answers, 0, authorities, 0, 0]);
+        match record {
+            Some(address) => {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(address);
+            }
+            // There is nothing, and that is so for an hour (the SOA record of RFC 2308).
+            None => {
+                answer.extend([0, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22, 0, 0]);
+                answer.extend([0, 0, 14, 16].repeat(5));
+            }
+        }
+        answer
+    }
+
+    /// A name server on loopback that knows one IPv4 address for all names, once it is told.
+    async fn server(address: [u8; 4], knows: Arc<AtomicBool>) -> (u16, JoinHandle<()>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
         let task = tokio::spawn(async move {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question).await {
-                let is_a = question[..length].windows(4).any(|w| w == [0, 1, 0, 1]);
-                count.fetch_add(usize::from(is_a), Ordering::Relaxed);
-                let mut answer = question[..length].to_vec();
-                answer[2..4].copy_from_slice(&[0x81, 0x80]);
-                // One question, one answer for A, nothing of authority or additional.
-                answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
-                let end = 12 + question[12..length].iter().position(|b| *b == 0).unwrap() + 5;
-                answer.truncate(end);
-                if is_a {
-                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-                    answer.extend(address);
-                }
-                socket.send_to(&answer, from).await.unwrap();
+                let known = knows.load(Ordering::Relaxed).then_some(address);
+                socket.send_to(&answer(&question[..length], known), from).await.unwrap();
             }
         });
-        (asked, task)
+        (port, task)
     }
 
-    #[tokio::test]
-    async fn a_server_is_asked_on_its_own_port_and_its_answer_kept() {
-        let port = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let (asked, _task) = server(port, [10, 0, 0, 5]).await;
-        let (_etc, resolver) = etc(&[("resolv.conf", "nameserver 127.0.0.1\n")]);
-        // resolv.conf has no ports, so the test puts its own into what was read from it.
+    /// Has the resolver ask on another port: resolv.conf has no ports.
+    fn redirect(resolver: &Resolver, port: u16) {
         let mut current = resolver.current("x").unwrap();
-        let mut server =
-            hickory_resolver::config::NameServerConfig::udp("127.0.0.1".parse().unwrap());
+        let mut server = NameServerConfig::udp("127.0.0.1".parse().unwrap());
         server.connections[0].port = port;
-        let config = hickory_resolver::config::ResolverConfig::from_name_servers(vec![server]);
+        let config = ResolverConfig::from_name_servers(vec![server]);
         current.resolver =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
                 .with_options(current.resolver.options().clone())
                 .build()
                 .unwrap();
         *resolver.shared.current.lock().unwrap() = Some(current);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_and_the_absence_of_one_not_for_long() {
+        let knows = Arc::new(AtomicBool::new(false));
+        let (port, task) = server([10, 0, 0, 5], Arc::clone(&knows)).await;
+        let (_etc, resolver) = etc(&[("resolv.conf", "nameserver 127.0.0.1\n")]);
+        redirect(&resolver, port);
+        let error = resolver.lookup("image.lab.example").await.unwrap_err();
+        assert!(matches!(error, LookupError::Failed { .. }), "{error}");
+        knows.store(true, Ordering::Relaxed);
+        tokio::time::sleep(ABSENCE_KEPT).await;
         let expected: IpAddr = "10.0.0.5".parse().unwrap();
         assert_eq!(resolver.lookup("image.lab.example").await.unwrap(), [expected]);
-        let before = asked.load(Ordering::Relaxed);
+        // Nobody is left to be asked.
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
         assert_eq!(resolver.lookup("image.lab.example").await.unwrap(), [expected]);
-        assert_eq!(asked.load(Ordering::Relaxed), before);
     }
 
     #[tokio::test]

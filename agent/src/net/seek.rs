@@ -171,7 +171,7 @@ impl Reminder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Mac;
+    use nibs_job::Mac;
 
     fn interface(index: u32, physical: bool) -> Interface {
         Interface {

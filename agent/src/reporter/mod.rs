@@ -1,14 +1,14 @@
 //! Delivers a job's events to the control plane: at least once, in order, until acknowledged.
 //!
-//! The job never waits for the network: events go into a bounded [`queue`](self::queue) and one
+//! The job never waits for the network: events go into a bounded `queue` and one
 //! task sends them in batches. An event leaves the queue when the control plane has said that it
 //! is stored, so one that restarts loses nothing, and one that answers into a dead connection
 //! gets the batch again and drops what it has by the sequence numbers.
 //!
 //! A control plane that says it does not have the job (404, 409, 410: its data is gone, or an
 //! operator took the job back) is told again and again all the same, and the job goes on: half an
-//! installed machine helps nobody. Only [`Reporter::flush`] stops waiting for it, after
-//! [`LOST_JOB_PATIENCE`].
+//! installed machine helps nobody. Only a [`Reporter::flush`] that would else wait for ever gives
+//! it up, after [`LOST_JOB_PATIENCE`].
 
 mod queue;
 
@@ -27,8 +27,8 @@ use crate::backoff::{Backoff, Policy};
 use crate::control::{CallError, Client};
 use crate::journal::Outlet;
 
-/// How long a control plane that says it does not have the job is asked to think again before
-/// [`Reporter::flush`] gives up on it.
+/// How long a control plane that says it does not have the job is asked to think again before a
+/// [`Reporter::flush`] without a deadline gives up on it.
 pub const LOST_JOB_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the deliveries are spaced. Tests use shorter times; the agent uses the default.
@@ -63,9 +63,9 @@ const BATCH_BYTES: usize = 128 * 1024;
 pub enum Flushed {
     /// Every event is stored by the control plane.
     Acknowledged,
-    /// The control plane answers, but says that it does not have this job.
+    /// The time ran out, and the control plane answers that it does not have this job.
     JobLost,
-    /// The time ran out.
+    /// The time ran out without a usable answer.
     TimedOut,
 }
 
@@ -112,7 +112,11 @@ impl Reporter {
         Self { shared, sender, pace }
     }
 
-    /// Waits until everything taken so far is stored, or `deadline`; without one, for ever.
+    /// Waits until everything taken so far is stored, or `deadline`. Without one it waits for
+    /// ever, unless the control plane keeps on saying that it does not have the job.
+    ///
+    /// That word does not cut a deadline short: it may come from what stands in for a control
+    /// plane that is away, such as a proxy.
     pub async fn flush(&self, deadline: Option<Instant>) -> Flushed {
         let mut standing = self.shared.standing.subscribe();
         let began = Instant::now();
@@ -125,17 +129,13 @@ impl Reporter {
             // asked last.
             let patience =
                 now.job_lost_since.map(|since| since.max(began) + self.pace.lost_job_patience);
-            let first = match (deadline, patience) {
-                (Some(deadline), Some(patience)) => Some(deadline.min(patience)),
-                (deadline, patience) => deadline.or(patience),
-            };
-            let Some(first) = first else {
+            let Some(end) = deadline.or(patience) else {
                 // The channel cannot close while `self` holds its sender.
                 let _ = standing.changed().await;
                 continue;
             };
-            if tokio::time::timeout_at(first, standing.changed()).await.is_err() {
-                let lost = patience.is_some_and(|patience| patience <= first);
+            if tokio::time::timeout_at(end, standing.changed()).await.is_err() {
+                let lost = patience.is_some();
                 return if lost { Flushed::JobLost } else { Flushed::TimedOut };
             }
         }

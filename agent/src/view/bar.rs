@@ -1,5 +1,6 @@
 //! A live progress bar on a terminal, with the steps that have ended as lines above it.
 
+use std::io::{Write, stderr};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -77,7 +78,8 @@ impl Outlet for Bar {
                     state.clear();
                 }
                 if let Some(line) = line {
-                    terminal().suspend(|| eprintln!("{line}"));
+                    // Not `eprintln`, which panics once the terminal is gone; the job goes on.
+                    let _ = terminal().suspend(|| writeln!(stderr(), "{line}"));
                 }
             }
         }

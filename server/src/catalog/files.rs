@@ -78,26 +78,8 @@ impl Candidate {
             ));
         }
         let text = fs::read_to_string(&self.path).map_err(|e| format!("reading it: {e}"))?;
-        FileFormat::of(&self.path).parse(&text).map_err(|e| without_source(&e.to_string()))
+        FileFormat::of(&self.path).parse(&text).map_err(|e| e.to_string())
     }
-}
-
-/// Leaves the lines of source out that parsers draw beside a number and a bar: there may be a
-/// secret in them, and the message goes to the log.
-fn without_source(message: &str) -> String {
-    let is_source = |line: &str| {
-        line.trim_start_matches([' ', '-', '>', '='])
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .trim_start()
-            .starts_with('|')
-    };
-    let kept: Vec<&str> = message
-        .lines()
-        .filter(|line| !is_source(line))
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
-    kept.join(": ")
 }
 
 /// Puts a file in place so that a reader finds the old one or the new one, also after a crash.

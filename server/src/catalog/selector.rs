@@ -1,9 +1,9 @@
 //! Which machines a match is for: exact values of labels, all of which a machine must have.
 
-use nibs_job::DecodeError;
+use nibs_job::{DecodeError, Mac};
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Mac, MachineId};
+use crate::{Labels, MachineId};
 
 /// The labels a machine must have. Empty: every machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

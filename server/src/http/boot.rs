@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use nibs_job::Mac;
 use tracing::{info, warn};
 use url::Url;
 
@@ -18,7 +19,7 @@ use super::extract::block;
 use crate::catalog::Catalog;
 use crate::control::{self, Decision, Plan};
 use crate::store::Store;
-use crate::{Labels, Mac, MachineId, Timestamp, ipxe};
+use crate::{Labels, MachineId, Timestamp, ipxe};
 
 /// This server's URL without a slash at its end, in characters that a boot script can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ mod records;
 
 use std::path::Path;
 
-use nibs_job::{Event, Facts};
+use nibs_job::{Event, Facts, Mac};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use error::StoreError;
 pub use records::{Machine, Phase, Run};
 
-use crate::{Mac, MachineId, Timestamp};
+use crate::{MachineId, Timestamp};
 use error::Doing;
 
 /// Machine id to [`Machine`].

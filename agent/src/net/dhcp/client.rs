@@ -13,9 +13,10 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use nibs_job::Mac;
+
 use super::Lease;
 use super::message::{Kind, Message, option};
-use crate::net::Mac;
 
 /// Wait for an answer after the first question; doubled with each further one up to the next.
 /// Shorter than the RFC's four seconds: an install should not wait for one lost packet.

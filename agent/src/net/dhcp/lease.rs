@@ -61,6 +61,13 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Whether a machine is configured by it as by another: all is the same but who granted it
+    /// and for how long, which many servers vary from one renewal to the next.
+    pub(in crate::net) fn configures_as(&self, other: &Self) -> bool {
+        let Self { server, duration, renew_after, rebind_after, .. } = *other;
+        Self { server, duration, renew_after, rebind_after, ..self.clone() } == *other
+    }
+
     /// What an offer or an acknowledgement grants. None if it grants nothing usable.
     pub(super) fn from_message(message: &Message) -> Option<Self> {
         let options = &message.options;
@@ -70,7 +77,9 @@ impl Lease {
         }
         let server = options.address(option::SERVER)?;
         let prefix = match options.address(option::SUBNET_MASK).map(u32::from) {
-            Some(mask) if mask.leading_ones() + mask.trailing_zeros() == 32 => mask.leading_ones(),
+            Some(mask @ 1..) if mask.leading_ones() + mask.trailing_zeros() == 32 => {
+                mask.leading_ones()
+            }
             _ => classful_prefix(address),
         };
         let routes = match options.get(option::CLASSLESS_ROUTES).map(classless_routes) {
@@ -125,7 +134,9 @@ fn classful_prefix(address: Ipv4Addr) -> u32 {
 
 /// T1 and T2: as told if they make sense, else one half and seven eighths (RFC 2131 4.4.5).
 fn renewal_times(lease: Duration, t1: Option<u32>, t2: Option<u32>) -> (Duration, Duration) {
-    let told = |seconds: Option<u32>| seconds.map(|s| Duration::from_secs(s.into()));
+    // Zero would have the client ask again as soon as it is answered.
+    let told =
+        |seconds: Option<u32>| seconds.filter(|s| *s > 0).map(|s| Duration::from_secs(s.into()));
     let rebind = told(t2).filter(|t2| *t2 < lease).unwrap_or(lease / 8 * 7);
     let renew = told(t1).filter(|t1| *t1 <= rebind).unwrap_or((lease / 2).min(rebind));
     (renew, rebind)
@@ -202,7 +213,7 @@ mod tests {
     use super::super::message::Kind;
     use super::super::message::tests::answer;
     use super::*;
-    use crate::net::Mac;
+    use nibs_job::Mac;
 
     const SERVER: (u8, &[u8]) = (option::SERVER, &[10, 0, 0, 1]);
 
@@ -274,6 +285,31 @@ mod tests {
         assert_eq!(lease.search, Vec::<String>::new());
         assert_eq!(lease.duration, Some(DEFAULT_DURATION));
         assert_eq!(lease.renew_after, DEFAULT_DURATION / 2);
+    }
+
+    #[test]
+    fn no_server_makes_the_client_ask_without_a_pause() {
+        let zero: &[u8] = &[0; 4];
+        for nonsense in [option::RENEWAL_TIME, option::REBINDING_TIME] {
+            let lease = lease(&[SERVER, (nonsense, zero)]).unwrap();
+            assert_eq!(lease.renew_after, DEFAULT_DURATION / 2);
+            assert_eq!(lease.rebind_after, DEFAULT_DURATION / 8 * 7);
+        }
+    }
+
+    #[test]
+    fn a_mask_of_nothing_is_no_mask() {
+        let lease = lease(&[SERVER, (option::SUBNET_MASK, &[0; 4])]).unwrap();
+        assert_eq!(lease.prefix, 8);
+    }
+
+    #[test]
+    fn a_lease_that_only_runs_longer_configures_nothing_anew() {
+        let of = |more: &[(u8, &[u8])]| lease(&[&[SERVER][..], more].concat()).unwrap();
+        let first = of(&[]);
+        let times: (u8, &[u8]) = (option::RENEWAL_TIME, &[0, 0, 0, 99]);
+        assert!(first.configures_as(&of(&[times, (option::LEASE_TIME, &[0, 0, 1, 0])])));
+        assert!(!first.configures_as(&of(&[(option::NAME_SERVERS, &[10, 0, 0, 3])])));
     }
 
     #[test]

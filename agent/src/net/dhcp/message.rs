@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::net::Mac;
+use nibs_job::Mac;
 
 /// The fixed fields, up to the magic cookie.
 const FIXED: usize = 236;

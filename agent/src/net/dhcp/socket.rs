@@ -137,7 +137,7 @@ fn check(result: isize) -> io::Result<usize> {
 pub(in crate::net) struct LeaseSocket(UdpSocket);
 
 impl LeaseSocket {
-    /// Opens one on the interface with this name, which must have `address`.
+    /// Opens one on the interface with this name. Needs CAP_NET_RAW and CAP_NET_BIND_SERVICE.
     pub(in crate::net) fn open(interface: &str) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Inet, SockType::Datagram, flags, SockProtocol::Udp)?;

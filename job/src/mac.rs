@@ -8,13 +8,24 @@ use serde::{Deserialize, Serialize};
 /// An Ethernet hardware address. `Display` is lower case with colons, as the kernel writes it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Mac([u8; 6]);
+pub struct Mac(
+    /// The octets, in the order in which they are sent.
+    pub [u8; 6],
+);
+
+impl Mac {
+    /// Whether it is the address of one card: neither all zeros nor a group.
+    pub fn is_unicast(self) -> bool {
+        self.0 != [0; 6] && self.0[0] & 1 == 0
+    }
+}
 
 impl FromStr for Mac {
     type Err = String;
 
     /// Takes `52:54:00:12:34:56`, `52-54-00-12-34-56`, `5254.0012.3456` and `525400123456` in
-    /// either case; with colons or dashes a leading zero may be left out.
+    /// either case; with colons or dashes a leading zero may be left out. Refuses what is no
+    /// address of one card.
     fn from_str(text: &str) -> Result<Self, String> {
         digits(text)
             .and_then(|digits| u64::from_str_radix(&digits, 16).ok())
@@ -22,6 +33,7 @@ impl FromStr for Mac {
                 let [_, _, octets @ ..] = number.to_be_bytes();
                 Self(octets)
             })
+            .filter(|mac| mac.is_unicast())
             .ok_or_else(|| {
                 format!("{text:?} is not a hardware address such as \"52:54:00:12:34:56\"")
             })
@@ -107,6 +119,8 @@ mod tests {
             "+254000abcde",
             "52:54:00:0a:bc:de\n",
             "${net0/mac}",
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
         ] {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
         }
