@@ -190,7 +190,6 @@ impl Bench {
             "image": {
                 "url": self.images.url("image"),
                 "sha256": hex::encode(Sha256::digest(&self.image)),
-                "stall-timeout": "1s",
             },
             "disk": { "path": self.disk.device },
         })
@@ -211,8 +210,7 @@ impl Bench {
     /// Runs a job that has to fail, and gives the failure that the server has of it.
     fn fail(&self, id: &str, actions: &Value, machine: &str) -> (Class, String) {
         self.assign(id, actions, machine);
-        let status = self.agent(machine).wait(PATIENCE).unwrap();
-        assert_eq!(status.code(), Some(1), "{id}");
+        assert_eq!(self.run(machine), Some(1), "{id}");
         let mut events = self.wait_for(id, |kind| matches!(kind, EventKind::JobFinished { .. }));
         match events.pop().unwrap().kind {
             EventKind::JobFinished { outcome: Outcome::Failed { class, message }, .. } => {
@@ -220,6 +218,13 @@ impl Bench {
             }
             other => panic!("{id}: {other:?}"),
         }
+    }
+
+    /// Runs an agent to its end, and gives its exit code.
+    fn run(&self, machine: &str) -> Option<i32> {
+        let ended = self.agent(machine).wait(PATIENCE);
+        let log = || process::last_lines(&self.agent_log());
+        ended.unwrap_or_else(|e| panic!("{e}; its last lines:\n{}", log())).code()
     }
 
     fn agent_log(&self) -> PathBuf {
@@ -257,8 +262,7 @@ fn an_agent_that_is_killed_in_the_middle_and_run_again_converges() {
     assert!(!bench.disk.has_gpt(), "a disk that is half written has no partition table");
 
     bench.images.open();
-    let status = bench.agent(machine).wait(PATIENCE).unwrap();
-    assert!(status.success(), "{}", process::last_lines(&bench.agent_log()));
+    assert_eq!(bench.run(machine), Some(0), "{}", process::last_lines(&bench.agent_log()));
     let events = bench.wait_for("killed", |kind| matches!(kind, EventKind::JobFinished { .. }));
     assert!(matches!(
         &events.last().unwrap().kind,
@@ -285,7 +289,9 @@ fn what_cannot_be_installed_fails_with_its_reason_and_leaves_no_bootable_disk() 
     };
     let bytes_in = |parameters| json!([{ "uses": "stream-image", "with": parameters }]);
     let absent = bytes_in(change("/image/url", json!(bench.images.url("absent"))));
-    let cut = bytes_in(change("/image/url", json!(bench.images.url("cut"))));
+    let mut cut = change("/image/url", json!(bench.images.url("cut")));
+    cut["image"]["stall-timeout"] = json!("1s");
+    let cut = bytes_in(cut);
     let wrong = bytes_in(change("/image/sha256", json!("00".repeat(32))));
     let no_disk = bytes_in(change("/disk/path", json!("/dev/absent")));
     let cases = [
