@@ -31,7 +31,7 @@ pub mod target;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use contender::{Contender, Job};
 use figures::{Run, median};
@@ -101,6 +101,9 @@ fn compare(options: &Options, image: &Image, kind: Kind, server: &Server) -> Res
             runs.push(run);
             if repetition == 0 {
                 *differs = target.difference(&options.images.join(&image.raw))?;
+                if let (Contender::Nibs, Some(differs)) = (*contender, differs) {
+                    bail!("nibs wrote {} wrong onto a {}: {differs}", image.name, kind.name());
+                }
             }
         }
     }
