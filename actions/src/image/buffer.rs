@@ -1,5 +1,6 @@
 //! The fixed pool of buffers between decoder and disk: what bounds the engine's memory.
 
+use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Size of one buffer, bytes: the largest block of an lz4 frame, so that it is decoded in place,
@@ -13,8 +14,9 @@ const BESIDE_DECODERS: usize = 3;
 /// What direct I/O wants of memory addresses, for every device there is.
 const ALIGNMENT: usize = 4096;
 
-/// What a blank buffer reads as: pages of the system's one zero page, which stay in the cache.
-static ZEROS: [u8; BUFFER] = [0; BUFFER];
+/// What a blank buffer reads as: pages of the system's one zero page, which stay in the cache. A
+/// plain array would be 4 MiB of the program's file.
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; BUFFER]);
 
 /// Memory that direct I/O takes, with a filled part at its start.
 #[derive(Debug)]
