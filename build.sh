@@ -249,7 +249,7 @@ everything() {
 }
 
 cmd_demo() { # [bottlerocket|debian] [--keep]: installs a virtual machine from nothing, and verifies it
-    local given=$EPOCHREALTIME image=bottlerocket
+    local given=$EPOCHREALTIME image=bottlerocket lab=target/$TARGET/debug/nibs-lab
     local -a built
     case ${1:-} in
     bottlerocket | debian) image=$1 && shift ;;
@@ -257,9 +257,10 @@ cmd_demo() { # [bottlerocket|debian] [--keep]: installs a virtual machine from n
     everything "$image"
     step lab cargo build --quiet --locked -p nibs-tests --bin nibs-lab
     # The limit on how soon the machine is on counts where nothing had to be built.
-    mapfile -t built < <(find "$OUT/bin" "$OUT/hook" "$OUT/images" -type f ! -name checksum.txt -newermt "@$given")
+    mapfile -t built < <(find "$OUT/bin" "$OUT/hook" "$OUT/images" "$lab" \
+        -type f ! -name checksum.txt -newermt "@$given")
     [[ ${#built[@]} -gt 0 ]] || set -- "$@" --reused
-    NIBS_OUT=$OUT exec "target/$TARGET/debug/nibs-lab" demo "$image" --given "$given" "$@"
+    NIBS_OUT=$OUT exec "$lab" demo "$image" --given "$given" "$@"
 }
 
 cmd_bench() { # [--quick]: the image engine beside what one would use instead; docs/benchmarks.md
