@@ -32,7 +32,7 @@ readonly PACKAGES=(
     python3-pip shellcheck
 )
 # What the benchmark runs besides.
-readonly BENCH_PACKAGES=(bmap-tools curl fio qemu-block-extra qemu-utils)
+readonly BENCH_PACKAGES=(bmap-tools curl fio qemu-utils)
 readonly KERNEL_SOURCE=linux-source-6.12
 
 # Raised when the steps below change in a way that changes what they make.

@@ -24,7 +24,8 @@ pub enum Contender {
     BmaptoolMap,
     /// bmaptool without.
     Bmaptool,
-    /// `qemu-img`, which reads no compressed image: the raw one over HTTP.
+    /// `qemu-img`, which reads no compressed image: the raw one from a local file, since its own
+    /// HTTP (the curl driver of 10.0) has been seen to wait for ever.
     QemuImg,
     /// dd, which knows no HTTP: the raw image from a local file.
     Dd,
@@ -74,7 +75,7 @@ impl Contender {
             (Self::Pipe, Format::Zstd) => "curl, zstd, dd",
             (Self::BmaptoolMap, _) => "bmaptool, bmap",
             (Self::Bmaptool, _) => "bmaptool, no bmap",
-            (Self::QemuImg, _) => "qemu-img (raw)",
+            (Self::QemuImg, _) => "qemu-img (raw, local)",
             (Self::Dd, _) => "dd (raw, local)",
         }
     }
@@ -82,7 +83,6 @@ impl Contender {
     /// Its commands, each one's output the next one's input.
     pub fn commands(self, job: &Job<'_>) -> Result<Vec<Vec<String>>> {
         let url = job.server.url(&job.image.served);
-        let raw = job.server.url(&job.image.raw);
         let map = job.server.url(&job.image.bmap);
         let local = job.directory.join(&job.image.raw).display().to_string();
         let to = job.target.path().display().to_string();
@@ -117,7 +117,7 @@ impl Contender {
             Self::Bmaptool => vec![words(&format!("bmaptool copy --nobmap {url} {to}"))],
             // Without -t none it would leave the writing to the kernel; with -W it is faster.
             Self::QemuImg => {
-                vec![words(&format!("qemu-img convert -n -W -t none -f raw -O raw {raw} {to}"))]
+                vec![words(&format!("qemu-img convert -n -W -t none -f raw -O raw {local} {to}"))]
             }
             Self::Dd => vec![words(&format!("{dd} if={local}"))],
         })

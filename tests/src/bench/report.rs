@@ -202,8 +202,8 @@ const PREFACE: &str = "\
 Made by `./build.sh bench` (root, for loop devices); `--quick` runs everything once and leaves this
 page alone. All figures, those of each run too, are in `out/bench.json`.
 
-All contenders get the same images from the same HTTP server on loopback, save for what reads no
-compressed image (qemu-img: the raw one over HTTP) or no HTTP (dd: the raw one from a local file).
+All contenders get the same images from the same HTTP server on loopback, save for qemu-img and dd,
+which read no compressed image: they get the raw one from a local file.
 They take turns, and medians count. Before each run, outside the clock, the target is filled with
 old data and what will be read is brought into the page cache. The clock stops when an fsync of the
 target returns. nibs runs with its defaults and the image's SHA-256: what is written is proven, what
