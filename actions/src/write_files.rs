@@ -1,6 +1,7 @@
 //! `write-files`: files into a filesystem on a disk, proven by reading them again.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use nibs_job::params::{self, Filesystem, WriteFiles};
 
@@ -32,18 +33,34 @@ pub(crate) fn run(params: &WriteFiles, context: &Context) -> Result<Done, Error>
     let device = located.partition.path;
     mount::wait_for_node(&device)?;
     let filesystem = mount::mountable(&device, params.filesystem)?;
-    let name = format!("{} ({})", device.display(), filesystem.as_str());
     if filesystem == Filesystem::Vfat && files.iter().any(wants_more_than_fat) {
+        let name = name(&device, filesystem);
         context.info(format!("{name} stores no owners and modes: those of the files are dropped"));
     }
 
-    context.check()?;
-    mount::with_mounted(&device, filesystem, Access::ReadWrite, |root| {
-        write_all(root, &files, context)
-    })?;
-    mount::with_mounted(&device, filesystem, Access::ReadOnly, |root| verify_all(root, &files))?;
-    context.info(format!("read {} files back from {name}: all as written", files.len()));
+    write_and_prove(&device, filesystem, &files, context)?;
     Ok(Done::default())
+}
+
+/// Writes files into the filesystem on a device, and compares them after mounting it once more.
+pub(crate) fn write_and_prove(
+    device: &Path,
+    filesystem: Filesystem,
+    files: &[NewFile<'_>],
+    context: &Context,
+) -> Result<(), Error> {
+    context.check()?;
+    mount::with_mounted(device, filesystem, Access::ReadWrite, |root| {
+        write_all(root, files, context)
+    })?;
+    mount::with_mounted(device, filesystem, Access::ReadOnly, |root| verify_all(root, files))?;
+    let name = name(device, filesystem);
+    context.info(format!("read {} files back from {name}: all as written", files.len()));
+    Ok(())
+}
+
+fn name(device: &Path, filesystem: Filesystem) -> String {
+    format!("{} ({})", device.display(), filesystem.as_str())
 }
 
 fn contents(params: &WriteFiles) -> Result<Vec<Vec<u8>>, Error> {

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use nibs_job::{Span, Task};
+use semver::Version;
+
+use crate::commands::bootconfig::Bootconfig;
 
 /// Where the machine's init lets the agent note which job runs, so that a crash can be reported.
 pub const STATE_FILE: &str = "/run/nibs/job.json";
@@ -13,6 +16,8 @@ pub const STATE_FILE: &str = "/run/nibs/job.json";
 pub enum Role {
     /// PID 1, started by the kernel as `init`.
     Init,
+    /// The kernel's `bootconfig`, started under that name.
+    KernelBootconfig,
     /// A command, whoever started it.
     Command,
 }
@@ -24,10 +29,11 @@ pub fn role() -> Role {
 }
 
 fn role_of(pid: u32, name: &Path) -> Role {
-    // Both: a container's entry point has PID 1 too, and has no business with mounts.
-    match name.file_name().is_some_and(|name| name == "init") && pid == 1 {
-        true => Role::Init,
-        false => Role::Command,
+    match name.file_name().and_then(|name| name.to_str()) {
+        // Both: a container's entry point has PID 1 too, and has no business with mounts.
+        Some("init") if pid == 1 => Role::Init,
+        Some("bootconfig") => Role::KernelBootconfig,
+        _ => Role::Command,
     }
 }
 
@@ -36,7 +42,7 @@ fn role_of(pid: u32, name: &Path) -> Role {
 #[command(name = "nibs", version, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub struct Cli {
-    /// Events as JSON lines on stdout, and nothing else there.
+    /// Events as JSON lines, or what is asked for as JSON, on stdout, and nothing else there.
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -61,6 +67,9 @@ pub enum Command {
     /// Look at something without doing it.
     #[command(subcommand)]
     Check(Check),
+    /// Pack, show or strip the kernel's boot configuration (bootconfig.data).
+    #[command(subcommand)]
+    Bootconfig(Bootconfig),
     /// Say what this machine is.
     Inventory,
     /// Report the job that a dead agent left behind.
@@ -102,6 +111,11 @@ pub struct RunArgs {
     /// Write events as JSON lines to this file; `-` is stdout.
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+
+    /// Say what would be done to which disk and why it may, and do none of it. Exit code 0 if all
+    /// of it would start, 1 if not.
+    #[arg(long, conflicts_with = "events")]
+    pub explain: bool,
 }
 
 /// `nibs action`
@@ -126,16 +140,66 @@ pub struct ActionArgs {
     /// Write events as JSON lines to this file; `-` is stdout.
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+
+    /// Say what would be done to which disk and why it may, and do none of it. Exit code 0 if it
+    /// would start, 1 if not.
+    #[arg(long, conflicts_with_all = ["events", "retries"])]
+    pub explain: bool,
 }
 
 /// `nibs check`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Exit codes: 0 valid, 1 not valid, 2 cannot be read.")]
 pub enum Check {
-    /// Is this a valid job? Exit code 0 if so, 1 if not, 2 if it cannot be read.
+    /// Is this a valid job, with valid files for Bottlerocket in it?
+    ///
+    /// TOML, YAML or JSON by the name's ending; stdin is TOML or JSON.
     Job {
-        /// The job: TOML, YAML or JSON by the name's ending; `-` is stdin, as TOML or JSON.
-        file: PathBuf,
+        /// The job.
+        #[command(flatten)]
+        subject: Subject,
     },
+    /// Is this a net.toml that Bottlerocket takes?
+    NetToml {
+        /// The file.
+        #[command(flatten)]
+        subject: Subject,
+
+        /// The version of Bottlerocket that will read it, such as 1.28.0. [default: any]
+        #[arg(long, value_name = "VERSION")]
+        release: Option<Version>,
+    },
+    /// Is this a user-data.toml, plain or gzip, that Bottlerocket takes?
+    UserData {
+        /// The file.
+        #[command(flatten)]
+        subject: Subject,
+
+        /// The version of Bottlerocket that will read it, such as 1.28.0. [default: any]
+        #[arg(long, value_name = "VERSION")]
+        release: Option<Version>,
+
+        /// The variant that will read it, such as metal-k8s-1.28. [default: any]
+        #[arg(long, value_name = "NAME")]
+        variant: Option<String>,
+    },
+    /// Is this a boot configuration, its text or packed, that Bottlerocket takes?
+    Bootconfig {
+        /// The file.
+        #[command(flatten)]
+        subject: Subject,
+    },
+}
+
+/// What is checked, and how strictly.
+#[derive(Debug, Args)]
+pub struct Subject {
+    /// The file; `-` is stdin.
+    pub file: PathBuf,
+
+    /// Refuse what is taken but cannot work, too.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `nibs post-mortem`
@@ -178,6 +242,12 @@ mod tests {
         assert_eq!(role_of(1, Path::new("/init")), Role::Init);
         assert_eq!(role_of(1, Path::new("/usr/bin/nibs")), Role::Command);
         assert_eq!(role_of(42, Path::new("init")), Role::Command);
+    }
+
+    #[test]
+    fn by_the_kernel_tools_name_it_is_that_tool() {
+        assert_eq!(role_of(42, Path::new("/usr/sbin/bootconfig")), Role::KernelBootconfig);
+        assert_eq!(role_of(42, Path::new("/usr/bin/nibs-bootconfig")), Role::Command);
     }
 
     #[test]

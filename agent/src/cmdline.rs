@@ -190,6 +190,8 @@ fn terminal(value: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -287,6 +289,29 @@ mod tests {
         }
         for name in NOT_YET {
             assert!(docs.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(text in ".{0,200}", like in "(nibs\\.|console=|BOOTIF=|hw_addr=|\"|=| |--|[a-z0-9:,]){0,30}") {
+            for text in [text, like] {
+                let parameters = Parameters::parse(&text);
+                for name in parameters.consoles {
+                    prop_assert!(!name.is_empty() && !name.contains(['/', '.', ' ']), "{name:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_parameter_is_found_whatever_is_around_it(
+            before in "[a-z=,/. ]{0,30}", id in "[a-zA-Z0-9 ._:=-]{1,20}", after in "[a-z=,/. ]{0,30}",
+            whole: bool,
+        ) {
+            prop_assume!(!id.trim().is_empty());
+            let quoted = if whole { format!("\"nibs.id={id}\"") } else { format!("nibs.id=\"{id}\"") };
+            let parameters = Parameters::parse(&format!("{before} {quoted} {after}"));
+            prop_assert_eq!(parameters.id.as_deref(), Some(&id[..]));
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The one binary: PID 1 when the kernel starts it as `init`, else the `nibs` command.
+//! The one binary: PID 1 when the kernel starts it as `init`, the kernel's tool when it is called
+//! `bootconfig`, else the `nibs` command.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match nibs_agent::cli::role() {
         nibs_agent::cli::Role::Init => nibs_agent::init::main(),
+        nibs_agent::cli::Role::KernelBootconfig => nibs_agent::commands::bootconfig::kernel_tool(),
         nibs_agent::cli::Role::Command => nibs_agent::commands::main(),
     }
 }

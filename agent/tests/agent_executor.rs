@@ -161,6 +161,37 @@ async fn actions_run_in_order_and_a_power_change_is_handed_back() {
     assert!(peak_memory.is_some_and(|bytes| bytes > 0));
 }
 
+/// A job that installs, and then writes this `net.toml` onto a Bottlerocket machine.
+fn with_net(net: &str) -> Job {
+    let image = json!({"image": {"url": "/image"}, "disk": {"path": "/dev/vda"}});
+    let files = json!({
+        "partition": {"name": "BOTTLEROCKET-PRIVATE"},
+        "files": [{"path": "/net.toml", "content": net}],
+    });
+    job(&json!([{"uses": "stream-image", "with": image}, {"uses": "write-files", "with": files}]))
+}
+
+#[tokio::test]
+async fn a_job_with_files_that_the_machine_would_not_take_touches_no_disk() {
+    let run = run(&with_net("version = 1\n[eno1]\ndhcp4 = 3\n"), vec![]).await;
+    let (class, message) = run.failure();
+    assert_eq!(class, Class::InvalidInput);
+    assert!(message.contains("not valid: net.toml:3:9: error: eno1.dhcp4: "), "{message}");
+    assert_eq!(run.plot(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_work_in_them_is_told_before_the_first_action() {
+    let acts = vec![Act::Do(Done::default()), Act::Do(Done::default())];
+    let run = run(&with_net("version = 1\n"), acts).await;
+    assert_eq!(run.ended.outcome, Outcome::Succeeded);
+    assert_eq!(run.plot()[..2], ["warning", "action-started"]);
+    let EventKind::Warning { action: None, message } = &run.events[1].kind else {
+        panic!("{:?}", run.events[1])
+    };
+    assert!(message.starts_with("net.toml:1:11: warning: version: "), "{message}");
+}
+
 #[tokio::test]
 async fn only_a_transient_failure_is_tried_again() {
     let acts = vec![Act::Fail(Class::Transient), Act::Do(Done::default())];

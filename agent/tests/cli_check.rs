@@ -1,6 +1,7 @@
 //! `nibs check`, `nibs action` and `nibs run` as a person or a script uses them.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -12,7 +13,12 @@ fn nibs(arguments: &[&str]) -> Output {
 }
 
 fn nibs_with(arguments: &[&str], stdin: &str) -> Output {
+    started_as("nibs", arguments, stdin)
+}
+
+fn started_as(name: &str, arguments: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_nibs"))
+        .arg0(name)
         .args(arguments)
         .env_remove("NIBS_LOG")
         .env_remove("RUST_LOG")
@@ -98,10 +104,135 @@ fn a_bad_job_is_refused_with_the_place_and_the_nearest_word() {
     }
 }
 
+const NET: &str = "version = 2\n\n[eno1]\ndhcp4 = true\n";
+const USER_DATA: &str = "[settings]\nmotd = \"hello\"\n";
+const BOOTCONFIG: &str = "kernel.console = \"ttyS0,115200n8\"\n";
+
+#[test]
+fn a_good_file_is_valid_from_a_path_and_from_stdin() {
+    let directory = TempDir::new().unwrap();
+    for (kind, text_of) in [("net-toml", NET), ("user-data", USER_DATA), ("bootconfig", BOOTCONFIG)]
+    {
+        let path = file(&directory, kind, text_of);
+        let output = nibs(&["check", kind, text(&path)]);
+        assert_eq!((code(&output), stdout(&output)), (0, format!("{}: valid\n", path.display())));
+        let output = nibs_with(&["check", kind, "-"], text_of);
+        assert_eq!((code(&output), stdout(&output)), (0, "<stdin>: valid\n".into()), "{kind}");
+        let output = nibs_with(&["check", kind, "-", "--json"], text_of);
+        assert_eq!((code(&output), stdout(&output)), (0, "[]\n".into()), "{kind}");
+    }
+}
+
+#[test]
+fn a_bad_file_is_told_with_its_place_as_compilers_do() {
+    let directory = TempDir::new().unwrap();
+    for (kind, bad, said) in [
+        ("net-toml", "version = 1\n[eno1]\ndhpc4 = true\n", "3:1: error: eno1.dhpc4: is no key"),
+        ("user-data", "[settings]\nmtod = 1\n", "2:1: error: settings.mtod: unknown key"),
+        ("user-data", "W3NldHRpbmdzXQo=", " error: reading user data: it is base64"),
+        ("bootconfig", "kernel {\n a = \"\n", "2:6: error: kernel.a: this \" is never closed"),
+    ] {
+        let path = file(&directory, kind, bad);
+        let output = nibs(&["check", kind, text(&path)]);
+        assert_eq!((code(&output), stdout(&output)), (1, String::new()), "{bad}");
+        let expected = format!("{}:{said}", path.display());
+        assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    }
+    let output = nibs_with(&["check", "bootconfig", "-"], "");
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("<stdin>:"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_warning_is_an_error_to_a_strict_check_only() {
+    let odd = "version = 1\n";
+    let lax = nibs_with(&["check", "net-toml", "-"], odd);
+    assert_eq!((code(&lax), stdout(&lax)), (0, "<stdin>: valid\n".into()));
+    assert!(stderr(&lax).starts_with("<stdin>:1:11: warning: version: "), "{}", stderr(&lax));
+    let strict = nibs_with(&["check", "net-toml", "-", "--strict"], odd);
+    assert_eq!(code(&strict), 1);
+    assert!(stderr(&strict).starts_with("<stdin>:1:11: error: version: "), "{}", stderr(&strict));
+}
+
+#[test]
+fn findings_are_json_if_asked_for() {
+    let bad = "version = 1\n[eno1]\ndhpc4 = true\n";
+    let output = nibs_with(&["check", "net-toml", "-", "--json"], bad);
+    assert_eq!((code(&output), stderr(&output)), (1, String::new()));
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let first = &findings[0];
+    assert_eq!(first["severity"], "error");
+    assert_eq!((&first["line"], &first["column"]), (&3.into(), &1.into()));
+    assert_eq!(first["key"], "eno1.dhpc4");
+    let output = nibs_with(&["check", "job", "-", "--json"], "name = 1\n");
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((code(&output), &findings[0]["severity"]), (1, &"error".into()));
+}
+
+#[test]
+fn a_file_is_checked_for_the_system_that_will_read_it() {
+    let check = |arguments: &[&str], text: &str| {
+        let output = nibs_with(&[&["check"], arguments].concat(), text);
+        (code(&output), stderr(&output))
+    };
+    let mtu = format!("{NET}mtu = 1500\n");
+    let (exit, said) = check(&["net-toml", "-", "--release", "1.28.0"], &mtu);
+    assert!(exit == 1 && said.contains("mtu"), "{said}");
+    let ecs = "[settings.ecs]\ncluster = \"c\"\n";
+    let (exit, said) = check(&["user-data", "-", "--variant", "metal-k8s-1.28"], ecs);
+    assert!(exit == 1 && said.contains("metal-k8s"), "{said}");
+    assert_eq!(check(&["user-data", "-", "--variant", "aws-ecs-2"], ecs), (0, String::new()));
+    let (exit, said) = check(&["user-data", "-", "--variant", "our-own"], USER_DATA);
+    assert!(exit == 0 && said.contains("no variant of Bottlerocket's own"), "{said}");
+    let dra = "[settings.bootstrap-commands.a]\ncommands = []\nmode = \"once\"\n";
+    let (exit, said) = check(&["user-data", "-", "--release", "1.19.0"], dra);
+    assert!(exit == 1 && said.contains("1.20.0 or later"), "{said}");
+}
+
+#[test]
+fn a_job_is_checked_with_the_files_in_it() {
+    let job = |net: &str| {
+        format!("name = \"b\"\n[[actions]]\nuses = \"bottlerocket\"\nwith.net.content = {net:?}\n")
+    };
+    let bad = nibs_with(&["check", "job", "-"], &job("version = 1\n[eno1]\ndhcp4 = 3\n"));
+    assert_eq!(code(&bad), 1);
+    let said = stderr(&bad);
+    assert!(said.starts_with("<stdin>: net.toml:3:9: error: eno1.dhcp4: "), "{said}");
+    let odd = job("version = 1\n");
+    let lax = nibs_with(&["check", "job", "-"], &odd);
+    assert_eq!((code(&lax), stdout(&lax)), (0, "<stdin>: job b is valid\n".into()));
+    assert!(stderr(&lax).contains("net.toml:1:11: warning: "), "{}", stderr(&lax));
+    assert_eq!(code(&nibs_with(&["check", "job", "-", "--strict"], &odd)), 1);
+    let json = nibs_with(&["check", "job", "-", "--json"], &odd);
+    let findings: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&findings[0]["file"], code(&json)), (&"net.toml".into(), 0));
+}
+
+#[test]
+fn a_boot_configuration_is_packed_shown_and_stripped() {
+    let directory = TempDir::new().unwrap();
+    let (source, packed) = (file(&directory, "text", BOOTCONFIG), directory.path().join("packed"));
+    assert_eq!(code(&nibs(&["bootconfig", "pack", text(&source), text(&packed)])), 0);
+    let shown = nibs(&["bootconfig", "show", text(&packed)]);
+    assert_eq!((code(&shown), stdout(&shown)), (0, BOOTCONFIG.into()));
+    assert_eq!(code(&nibs(&["check", "bootconfig", text(&packed)])), 0);
+
+    let listed = started_as("/usr/sbin/bootconfig", &["-l", text(&packed)], "");
+    assert_eq!((code(&listed), stdout(&listed)), (0, BOOTCONFIG.into()));
+    assert_eq!(code(&nibs(&["bootconfig", "strip", text(&packed)])), 0);
+    assert_eq!(std::fs::read(&packed).unwrap(), b"");
+}
+
 #[test]
 fn what_cannot_be_read_or_meant_is_wrong_usage() {
     for arguments in [
         &["check", "job", "/no/such/file"][..],
+        &["check", "net-toml", "/no/such/file"],
+        &["check", "user-data", "/"],
+        &["check", "bootconfig"],
+        &["check", "net-toml", "-", "--release", "new"],
+        &["check", "bootconfig", "-", "--release", "1.28.0"],
+        &["bootconfig", "pack", "only-one"],
         &["run", "/no/such/file"],
         &["check", "job"],
         &["chekc"],

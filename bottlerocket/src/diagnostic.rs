@@ -72,6 +72,22 @@ impl Diagnostic {
     ) -> Self {
         Self { severity: Severity::Warning, ..Self::error(place, key, message) }
     }
+
+    /// Whether the file is refused for it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// Takes a warning as seriously as an error.
+    pub fn make_strict(&mut self) {
+        self.severity = Severity::Error;
+    }
+
+    /// The same as compilers write it, with the file's name: `FILE:3:7: error: key: message`.
+    pub fn in_file(&self, file: impl fmt::Display) -> String {
+        let space = if self.place.is_some() { "" } else { " " };
+        format!("{file}:{space}{self}")
+    }
 }
 
 /// As compilers write it behind the file's name and a colon: `3:7: error: key: message`.
@@ -109,7 +125,9 @@ mod tests {
         let place = Some(Place { line: 3, column: 7 });
         let finding = Diagnostic::error(place, "eth0.dhcp4", "expected a boolean, found 3");
         assert_eq!(finding.to_string(), "3:7: error: eth0.dhcp4: expected a boolean, found 3");
+        assert!(finding.in_file("net.toml").starts_with("net.toml:3:7: error: eth0.dhcp4: "));
         let finding = Diagnostic::warning(None, "", "it is empty");
         assert_eq!(finding.to_string(), "warning: it is empty");
+        assert_eq!(finding.in_file("a"), "a: warning: it is empty");
     }
 }

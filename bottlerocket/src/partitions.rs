@@ -35,6 +35,11 @@ pub mod kind {
 /// updates, 7 without), so look it up by [`kind::PRIVATE`] and check this name.
 pub const PRIVATE_NAME: &str = "BOTTLEROCKET-PRIVATE";
 
+/// Whether what is said of a partition, its GPT name or type, makes it the private one.
+pub fn is_private(name: Option<&str>, kind: Option<Uuid>) -> bool {
+    name == Some(PRIVATE_NAME) || kind == Some(kind::PRIVATE)
+}
+
 /// Partition GUID of the data partition in unified images. It is a constant of the build, not
 /// random: the first boot finds the partition by it, so an installer must keep it.
 pub const DATA_PARTUUID: Uuid = uuid!("5b94e8df-28b8-485c-9d19-362263b5944c");

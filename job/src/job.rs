@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use crate::decode::{DecodeError, decode};
-use crate::params::{BootOrder, PowerOff, Reboot, StreamImage, WriteFiles};
+use crate::params::{BootOrder, Bottlerocket, PowerOff, Reboot, StreamImage, WriteFiles};
 use crate::{Span, decode};
 
 /// How long an unreachable control plane is tried before a reboot goes ahead without its word.
@@ -61,6 +61,8 @@ pub struct Action {
 pub enum Task {
     /// Streams an operating system image onto a disk.
     StreamImage(Box<StreamImage>),
+    /// Installs Bottlerocket, or changes the files of one that is installed.
+    Bottlerocket(Box<Bottlerocket>),
     /// Writes files into a filesystem on a disk.
     WriteFiles(WriteFiles),
     /// Sets the firmware's boot order.
@@ -74,12 +76,13 @@ pub enum Task {
 impl Task {
     /// What `uses` may say.
     pub const NAMES: &[&str] =
-        &["stream-image", "write-files", "boot-order", "reboot", "power-off"];
+        &["stream-image", "bottlerocket", "write-files", "boot-order", "reboot", "power-off"];
 
     /// Decodes the parameters of the action `uses`.
     pub fn decode(uses: &str, with: Value) -> Result<Self, DecodeError> {
         match uses {
             "stream-image" => decode(with).map(Box::new).map(Self::StreamImage),
+            "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
             "boot-order" => decode(with).map(Self::BootOrder),
             "reboot" => decode(with).map(Self::Reboot),
@@ -93,6 +96,7 @@ impl Task {
     pub fn uses(&self) -> &'static str {
         match self {
             Self::StreamImage(_) => "stream-image",
+            Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
             Self::BootOrder(_) => "boot-order",
             Self::Reboot(_) => "reboot",

@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
-use crate::params::Mode;
+use crate::params::{Bmap, Mode, TufRoot, TufVersion};
 use crate::{Event, HexDigest, Job, Location, Size, Span};
 
 /// The schema of a job file.
@@ -17,7 +17,7 @@ pub fn event() -> Schema {
 
 /// Lets `with` be absent for the actions whose parameters all have defaults.
 pub(crate) fn with_is_optional(task: &mut Schema) {
-    const MANDATORY: [&str; 2] = ["stream-image", "write-files"];
+    const MANDATORY: [&str; 3] = ["stream-image", "bottlerocket", "write-files"];
     let variants = task.get_mut("oneOf").and_then(|variants| variants.as_array_mut());
     for variant in variants.into_iter().flatten() {
         let uses = variant.pointer("/properties/uses/const").and_then(|uses| uses.as_str());
@@ -48,5 +48,8 @@ schema!(Span, "Span", {"type": "string", "examples": ["90s", "20m", "1h 30m"]});
 schema!(Size, "Size", {"type": ["string", "integer"], "examples": ["8GiB", 500_000_000_000_u64]});
 schema!(Mode, "Mode", {"type": "string", "pattern": "^[0-7]{1,5}$", "examples": ["0600"]});
 schema!(Location, "Location", {"type": "string", "pattern": "^(https?://|oci(\\+http)?://|file://|/)"});
+schema!(Bmap, "Bmap", {"type": "string", "pattern": "^(https?://|file://|/|none$)"});
 schema!(HexDigest<32>, "Sha256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"});
 schema!(HexDigest<64>, "Sha512", {"type": "string", "pattern": "^[0-9a-fA-F]{128}$"});
+schema!(TufRoot, "TufRoot", {"type": "string", "pattern": "^(\\s*\\{|https?://|file://|/)"});
+schema!(TufVersion, "TufVersion", {"type": "string", "pattern": "^(latest|[0-9]+\\.[0-9]+\\.[0-9]+.*)$", "examples": ["latest", "1.20.0"]});

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use nibs_job::{Facts, Job, Outcome, Progress};
+use nibs_precheck::Finding;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Catalog, Fault, Match};
+use crate::catalog::{Catalog, Fault, Match, Warning};
 use crate::control::{self, Plan};
 use crate::store::{Machine, Phase, Run};
 use crate::{MachineId, Timestamp};
@@ -116,6 +117,8 @@ pub struct Jobs {
     pub matches: Vec<MatchView>,
     /// What is wrong in the data directory.
     pub faults: Vec<Fault>,
+    /// What cannot work in the jobs.
+    pub warnings: Vec<Warning>,
 }
 
 /// A job in a list.
@@ -130,6 +133,18 @@ pub struct JobView {
     pub file: String,
     /// What it does, in order.
     pub actions: Vec<ActionView>,
+}
+
+/// A job that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StoredView {
+    /// The job.
+    #[serde(flatten)]
+    pub job: JobView,
+    /// What cannot work in the files that it writes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// An action in a list.
@@ -229,6 +244,7 @@ impl Jobs {
                 .map(|rule| MatchView { file: rule.file.clone(), rule: rule.value.clone() })
                 .collect(),
             faults: catalog.check(),
+            warnings: catalog.warnings().to_vec(),
         }
     }
 }

@@ -190,6 +190,30 @@ fn a_check_names_every_fault() {
 }
 
 #[test]
+fn a_check_looks_into_the_files_that_jobs_write() {
+    let data = data();
+    let directory = data.path().to_str().unwrap();
+    let job = |net: &str| {
+        let text = format!(
+            "name = \"b\"\n[[actions]]\nuses = \"bottlerocket\"\nwith.net.content = {net:?}\n"
+        );
+        fs::write(data.path().join("jobs/b.toml"), text).unwrap();
+        run(&["check", directory])
+    };
+    let bad = job("version = 1\n[eno1]\ndhcp4 = 3\n");
+    assert_eq!(bad.status.code(), Some(1));
+    let lines = stderr(&bad);
+    assert!(
+        lines.starts_with(&format!("{directory}/jobs/b.toml: net.toml:3:9: error: ")),
+        "{lines}"
+    );
+    let odd = job("version = 1\n");
+    assert_eq!(odd.status.code(), Some(0));
+    assert!(stderr(&odd).contains("b.toml: net.toml:1:11: warning: "), "{}", stderr(&odd));
+    assert!(stdout(&odd).contains("2 jobs, 1 matches, 0 faults, 1 warnings"), "{}", stdout(&odd));
+}
+
+#[test]
 fn wrong_usage_is_2_and_what_fails_is_1() {
     for usage in [
         &["serve"][..],

@@ -276,6 +276,31 @@ async fn bad_definitions_are_refused_and_broken_files_are_listed_by_name() {
 }
 
 #[tokio::test]
+async fn files_that_the_machine_would_not_take_are_refused_with_each_place() {
+    let data = tempfile::tempdir().unwrap();
+    let plane = Plane::start(data.path()).await;
+    let put = async |net: &str| {
+        let with = json!({ "net": { "content": net } });
+        let body = json!({ "name": "b", "actions": [{ "uses": "bottlerocket", "with": with }] });
+        let answer = plane.call(Method::PUT, "/v1/jobs/b", Some(body)).await;
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let (status, refused) = put("version = 1\n[eno1]\ndhcp4 = 3\n").await;
+    assert_eq!(status, 400);
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.starts_with("storing jobs/b.json: net.toml:3:9: error: eno1.dhcp4: "), "{error}");
+    let finding = &refused["findings"][0];
+    assert_eq!((&finding["file"], &finding["line"]), (&json!("net.toml"), &json!(3)));
+    assert_eq!(plane.json("/v1/jobs").await["jobs"], json!([]));
+
+    let (status, stored) = put("version = 1\n").await;
+    assert_eq!((status, &stored["id"]), (200, &json!("b")));
+    assert_eq!(stored["findings"][0]["severity"], "warning");
+    let (_, stored) = put("version = 1\n[eno1]\ndhcp4 = true\n").await;
+    assert_eq!(stored.get("findings"), None);
+}
+
+#[tokio::test]
 async fn what_a_job_writes_is_in_no_list() {
     let data = tempfile::tempdir().unwrap();
     let plane = Plane::start(data.path()).await;

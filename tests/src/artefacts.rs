@@ -102,12 +102,17 @@ impl Artefacts {
             .filter(|file| !file.exists())
             .map(|file| file.display().to_string())
             .collect();
-        missing.extend(PROGRAMS.into_iter().filter(|name| !in_path(name)).map(str::to_owned));
+        missing.extend(missing_programs(&PROGRAMS).into_iter().map(str::to_owned));
         if !missing.is_empty() {
             bail!("missing: {} (run `./build.sh test` or `./build.sh demo`)", missing.join(", "));
         }
         Ok(())
     }
+}
+
+/// Those of these programs that are not there.
+pub fn missing_programs<'a>(programs: &[&'a str]) -> Vec<&'a str> {
+    programs.iter().copied().filter(|program| !in_path(program)).collect()
 }
 
 fn in_path(program: &str) -> bool {

@@ -13,10 +13,11 @@
 //! ```
 //!
 //! From the bottom: [`process`] runs programs; [`namespace`], [`network`] and [`dnsmasq`] make the
-//! wire; [`nvram`] and [`firmware`] prepare what a machine has when it is switched on; [`qmp`],
-//! [`console`], [`keyboard`] and [`machine`] are the machine; [`control`] is the control plane.
-//! [`rack`] puts them together, and [`demo`] is the whole story with its [`report`]. [`bench`]
-//! needs no machine.
+//! wire; [`nvram`], [`firmware`] and [`drive`] prepare what a machine has when it is switched on;
+//! [`qmp`], [`console`], [`keyboard`] and [`machine`] are the machine; [`control`] is the control
+//! plane. [`rack`] puts them together, and [`demo`] is the whole story with its [`report`].
+//! [`faults`] takes the machine's power away and makes its disk fail. A test of all that is a
+//! [`trial`]. [`bench`] measures the image engine.
 //!
 //! A program of the lab names everything it needs itself; nothing depends on the host's network.
 
@@ -27,6 +28,8 @@ pub mod console;
 pub mod control;
 pub mod demo;
 pub mod dnsmasq;
+pub mod drive;
+pub mod faults;
 pub mod firmware;
 pub mod keyboard;
 pub mod machine;
@@ -38,3 +41,4 @@ pub mod qmp;
 pub mod rack;
 pub mod report;
 pub mod terminal;
+pub mod trial;

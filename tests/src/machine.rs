@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 
 use crate::accel::Accelerator;
 use crate::console::Console;
+use crate::drive::{self, Drive};
 use crate::firmware::Firmware;
 use crate::keyboard::Keyboard;
 use crate::nvram::Nvram;
 use crate::process::Daemon;
-use crate::qmp::Qmp;
+use crate::qmp::{Qmp, Work};
 
 /// Place of the network card on the root bus; the NVRAM names it.
 const NETWORK_SLOT: u8 = 3;
@@ -27,12 +28,31 @@ pub struct Hardware {
     pub memory: u32,
     /// Processors.
     pub processors: u32,
-    /// Size of the disk, in bytes. It starts empty.
-    pub disk: u64,
+    /// The disk.
+    pub disk: Drive,
     /// Address of the network card.
     pub mac: [u8; 6],
     /// What runs it.
     pub accelerator: Accelerator,
+    /// How it starts.
+    pub start: Start,
+}
+
+/// How a machine starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// By its UEFI firmware: from the network at first, then as its NVRAM says.
+    Firmware,
+    /// Without firmware or network: a kernel put into its memory. It goes off where it would
+    /// restart.
+    Kernel {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Its initramfs.
+        initramfs: PathBuf,
+        /// Its command line.
+        parameters: String,
+    },
 }
 
 impl Hardware {
@@ -55,8 +75,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Switches a new machine on, its network card on `tap`. Its files are in `directory`:
-    /// `disk.img`, `nvram.fd`, `console.log`, `console.sock`, `qmp.sock`, `qemu.log`.
+    /// Switches a machine on, its network card on `tap`. Its files are in `directory`: `disk.img`,
+    /// which stays if it is there, and `nvram.fd`, `console.log`, `console.sock`, `qmp.sock`,
+    /// `qemu.log`.
     pub fn power_on(
         hardware: &Hardware,
         firmware: &Firmware,
@@ -64,13 +85,12 @@ impl Machine {
         directory: &Path,
     ) -> Result<Self> {
         let file = |name: &str| directory.join(name);
-        let disk = fs::File::create(file("disk.img")).context("making the disk")?;
-        disk.set_len(hardware.disk).context("making the disk")?;
-        firmware.write_nvram(&file("nvram.fd"), NETWORK_SLOT, hardware.mac)?;
-
-        let [disk, nvram, log, console, qmp] =
-            ["disk.img", "nvram.fd", "console.log", "console.sock", "qmp.sock"]
-                .map(|name| file(name).display().to_string());
+        // What a machine before it left there is not this one's.
+        for stale in ["console.log", "console.sock", "qmp.sock"] {
+            let _ = fs::remove_file(file(stale));
+        }
+        let [log, console, qmp] = ["console.log", "console.sock", "qmp.sock"]
+            .map(|name| file(name).display().to_string());
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-display", "none", "-vga", "none"])
@@ -78,8 +98,6 @@ impl Machine {
             .args(["-m".into(), hardware.memory.to_string()])
             .args(["-smp".into(), hardware.processors.to_string()])
             .args(["-cpu", "max"])
-            .args(["-drive".into(), firmware.code_drive()])
-            .args(["-drive".into(), format!("if=pflash,format=raw,unit=1,file={nvram}")])
             .args(["-netdev".into(), format!("tap,id=net,ifname={tap},script=no,downscript=no")])
             // No option ROM: QEMU's own iPXE in it would take the place of the firmware's PXE.
             .args([
@@ -89,14 +107,10 @@ impl Machine {
                     hardware.id()
                 ),
             ])
-            // What is lost with the lab need not reach the host's disk.
-            .args([
-                "-drive".into(),
-                format!("if=none,id=disk,format=raw,discard=unmap,cache=unsafe,file={disk}"),
-            ])
+            .args(["-blockdev".into(), hardware.disk.blockdev(directory)?])
             .args([
                 "-device".into(),
-                format!("virtio-blk-pci,drive=disk,addr={DISK_SLOT:#x},serial=lab-disk"),
+                format!("virtio-blk-pci,drive={},addr={DISK_SLOT:#x},serial=lab-disk", drive::NODE),
             ])
             .args(["-device", "virtio-rng-pci"])
             .args([
@@ -105,6 +119,22 @@ impl Machine {
             ])
             .args(["-serial", "chardev:serial"])
             .args(["-qmp".into(), format!("unix:{qmp},server=on,wait=off")]);
+        match &hardware.start {
+            Start::Firmware => {
+                let nvram = file("nvram.fd");
+                firmware.write_nvram(&nvram, NETWORK_SLOT, hardware.mac)?;
+                command.args(["-drive".into(), firmware.code_drive()]).args([
+                    "-drive".into(),
+                    format!("if=pflash,format=raw,unit=1,file={}", nvram.display()),
+                ]);
+            }
+            Start::Kernel { kernel, initramfs, parameters } => {
+                command
+                    .args(["-kernel".as_ref(), kernel.as_os_str()])
+                    .args(["-initrd".as_ref(), initramfs.as_os_str()])
+                    .args(["-append", parameters, "-no-reboot"]);
+            }
+        }
 
         let powered_on = Instant::now();
         let console = Console::follow(&file("console.log"));
@@ -134,6 +164,16 @@ impl Machine {
     /// How often the machine was reset since it was switched on.
     pub fn resets(&mut self) -> Result<usize> {
         self.qmp.resets()
+    }
+
+    /// What its disk has been asked for since it was switched on, and has done.
+    pub fn disk_work(&mut self) -> Result<Work> {
+        self.qmp.disk_work(drive::NODE)
+    }
+
+    /// Takes its power away: QEMU is killed at once. What it had handed to the host is there.
+    pub fn cut_power(&mut self) -> Result<()> {
+        self.qemu.kill().map(drop)
     }
 
     /// A keyboard on its console. One at a time, `nibs-lab console` included.

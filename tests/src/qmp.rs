@@ -1,5 +1,6 @@
 //! QEMU's machine protocol: one JSON object a line over a socket (`docs/interop/qmp-spec.txt`).
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,6 +14,21 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries to connect.
 const POLL: Duration = Duration::from_millis(10);
+
+/// What a disk has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Writes, those of zeros among them.
+    pub writes: u64,
+    /// Flushes.
+    pub flushes: u64,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} writes, {} flushes", self.writes, self.flushes)
+    }
+}
 
 /// A connection to one QEMU.
 #[derive(Debug)]
@@ -62,6 +78,17 @@ impl Qmp {
     pub fn status(&mut self) -> Result<String> {
         let answer = self.execute("query-status")?;
         Ok(answer["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What the disk of this node has done since the machine was switched on.
+    pub fn disk_work(&mut self, node: &str) -> Result<Work> {
+        let answer = self.execute("query-blockstats")?;
+        let mut disks = answer.as_array().into_iter().flatten();
+        let disk = disks
+            .find(|disk| disk["node-name"] == node)
+            .with_context(|| format!("QEMU has no disk {node}"))?;
+        let count = |name: &str| disk["stats"][name].as_u64().unwrap_or_default();
+        Ok(Work { writes: count("wr_operations"), flushes: count("flush_operations") })
     }
 
     /// How often the machine was reset since the connection was made.

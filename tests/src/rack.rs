@@ -47,7 +47,7 @@ impl Rack {
         })
     }
 
-    /// Switches a new machine on; its files are in the lab's directory.
+    /// Switches a machine on; its files are in the lab's directory, and a disk that is there stays.
     pub fn power_on(&mut self, hardware: &Hardware) -> Result<Machine> {
         let tap = self.network.add_tap()?;
         Machine::power_on(hardware, &self.firmware, &tap, &self.directory)

@@ -317,7 +317,7 @@ fn an_image_without_the_partition_that_a_job_configures_is_told_with_what_it_has
         { "uses": "stream-image", "with": bench.parameters() },
         { "uses": "write-files", "with": {
             "partition": { "type-guid": "440408bb-eb0b-4328-a6e5-a29038fad706" },
-            "files": [{ "path": "/net.toml", "content": "" }],
+            "files": [{ "path": "/net.toml", "content": "version = 1\neth0.dhcp4 = true\n" }],
         } },
     ]);
     let (class, message) = bench.fail("no-partition", &actions, "52:54:00:00:02:01");

@@ -5,40 +5,19 @@
 //! skipped.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lab::artefacts::Artefacts;
 use lab::demo::{self, Story, System};
-use lab::firmware::Firmware;
 use lab::machine::Machine;
-use lab::namespace;
 use lab::rack::Rack;
+use lab::trial::in_the_lab;
 use nibs_job::{EventKind, Job, Outcome, Task};
 
 /// What one machine may take from power-on to the end of a test.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// What iPXE says each time that it has come to the control plane.
 const HAS_BOOT_SCRIPT: &str = "boot.ipxe... ok";
-
-/// Runs the body inside namespaces, one test at a time: two machines at once would each take
-/// twice as long, and times are part of what is tested.
-fn in_the_lab(test: &str, system: System, body: impl FnOnce(&Path)) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(reason) = Artefacts::find().check(&Firmware::default(), system.image()) {
-        eprintln!("skipped: {test}: {reason:#}");
-        return;
-    }
-    let directory = Artefacts::find().directory().join("tests").join(test);
-    match namespace::run_test(test).unwrap() {
-        None => body(&directory),
-        Some(status) => {
-            assert!(status.success(), "{test}: {status}; logs in {}", directory.display());
-            std::fs::remove_dir_all(directory).unwrap();
-        }
-    }
-}
 
 /// A machine that is switched on to run the demo's job, as `change` makes it.
 fn start(directory: &Path, change: impl FnOnce(&mut Job)) -> (Rack, Machine, Story) {

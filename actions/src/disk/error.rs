@@ -36,7 +36,10 @@ pub enum Error {
         found: String,
     },
     /// Something uses the disk.
-    #[error("{} is in use: {}; stop that first", path.display(), listed(uses))]
+    #[error(
+        "{} is in use: {}; stop that first, or have it stopped (disk.release)",
+        path.display(), listed(uses)
+    )]
     Busy {
         /// The disk.
         path: PathBuf,
@@ -60,7 +63,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// The partition table cannot be read.
-    #[error("reading the GPT of {}: {cause}", path.display())]
+    #[error(
+        "reading the GPT of {}: expected a partition table at its start or end, found none that is \
+         whole ({cause}); check that this is the disk that was meant, and install an image to it \
+         first",
+        path.display()
+    )]
     Table {
         /// The disk.
         path: PathBuf,

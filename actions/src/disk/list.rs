@@ -196,13 +196,13 @@ pub(super) mod tests {
     use super::*;
 
     /// A machine made of files.
-    pub(in crate::disk) struct FakeMachine {
-        pub(in crate::disk) machine: Machine,
+    pub(crate) struct FakeMachine {
+        pub(crate) machine: Machine,
         _root: tempfile::TempDir,
     }
 
     impl FakeMachine {
-        pub(in crate::disk) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let root = tempfile::tempdir().unwrap();
             let at = |name: &str| {
                 let path = root.path().join(name);
@@ -218,7 +218,7 @@ pub(super) mod tests {
         }
 
         /// A disk of 512-byte sectors; `attributes` are files below it and their content.
-        pub(in crate::disk) fn disk(&self, name: &str, size: u64, attributes: &[(&str, &str)]) {
+        pub(crate) fn disk(&self, name: &str, size: u64, attributes: &[(&str, &str)]) {
             let device = self.machine.sysfs.join("devices").join(name);
             let basic = [
                 ("size", &*(size / 512).to_string()),
@@ -236,7 +236,7 @@ pub(super) mod tests {
             self.write(&self.machine.dev.join(name), "");
         }
 
-        pub(in crate::disk) fn partition(&self, disk: &str, number: u32, dev: &str) {
+        pub(crate) fn partition(&self, disk: &str, number: u32, dev: &str) {
             let name = super::super::partition_path(Path::new(disk), number);
             let name = name.to_str().unwrap();
             let device = self.machine.sysfs.join("devices").join(disk).join(name);
@@ -246,7 +246,7 @@ pub(super) mod tests {
             self.write(&self.machine.dev.join(name), "");
         }
 
-        pub(in crate::disk) fn write(&self, path: &Path, content: &str) {
+        pub(crate) fn write(&self, path: &Path, content: &str) {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("{content}\n")).unwrap();
         }

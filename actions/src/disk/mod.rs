@@ -5,6 +5,7 @@
 
 mod busy;
 mod claim;
+mod clear;
 mod error;
 mod identity;
 mod list;
@@ -15,9 +16,12 @@ mod settle;
 
 pub use busy::{Use, UseKind, busy};
 pub use claim::{Claim, claim};
+pub use clear::clear_table;
 pub use error::{Error, Result};
+#[cfg(test)]
+pub(crate) use list::tests::FakeMachine;
 pub use list::{Disk, list, open_named};
 pub use partitions::{Partition, partition_path, partitions};
-pub use release::release;
-pub use select::{SelectError, find, select};
+pub use release::{Step, release, release_steps};
+pub use select::{SelectError, find, select, unmet};
 pub use settle::settle;

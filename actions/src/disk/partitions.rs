@@ -23,6 +23,8 @@ pub struct Partition {
     pub start: u64,
     /// Bytes.
     pub size: u64,
+    /// GPT attribute bits; 48 to 63 are the partition type's own.
+    pub attributes: u64,
     /// Device node.
     pub path: PathBuf,
 }
@@ -72,6 +74,7 @@ pub(super) fn read(file: &File, disk: &Disk) -> Result<Vec<Partition>> {
                 unique_guid: partition.part_guid,
                 start: bytes(partition.bytes_start(sectors))?,
                 size: bytes(partition.bytes_len(sectors))?,
+                attributes: partition.flags,
                 path: partition_path(&disk.path, *number),
             })
         })
@@ -117,5 +120,6 @@ mod tests {
             error.starts_with(&format!("reading the GPT of {}", disk.path.display())),
             "{error}"
         );
+        assert!(error.contains("install an image to it first"), "{error}");
     }
 }

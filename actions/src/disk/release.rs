@@ -15,6 +15,62 @@ use super::list::attribute;
 use super::{Disk, Error, Result};
 use crate::Machine;
 
+/// One thing that is done to have a disk for oneself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A filesystem is unmounted.
+    Unmount {
+        /// Where it is mounted.
+        place: PathBuf,
+        /// Kernel name of the device that it is on.
+        device: String,
+    },
+    /// Swap is switched off.
+    SwapOff {
+        /// Kernel name of the device that it is on.
+        device: String,
+    },
+    /// A device that is stacked on others is stopped.
+    Stop {
+        /// Its kernel name, and what it is.
+        device: String,
+    },
+    /// Nothing: a device of this kind cannot be stopped from here, and keeps the disk in use.
+    Leave {
+        /// Its kernel name, and what it is if that is known.
+        device: String,
+    },
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unmount { place, device } => {
+                write!(f, "unmount {}, which is on {device}", place.display())
+            }
+            Self::SwapOff { device } => write!(f, "switch off swap on {device}"),
+            Self::Stop { device } => write!(f, "stop {device}"),
+            Self::Leave { device } => {
+                write!(f, "leave {device}, which cannot be stopped from here")
+            }
+        }
+    }
+}
+
+impl Step {
+    /// The same, once it is done.
+    pub fn done(&self) -> String {
+        match self {
+            Self::Unmount { place, device } => {
+                format!("unmounted {}, which was on {device}", place.display())
+            }
+            Self::SwapOff { device } => format!("switched off swap on {device}"),
+            Self::Stop { device } => format!("stopped {device}"),
+            Self::Leave { device } => format!("left {device}, which cannot be stopped from here"),
+        }
+    }
+}
+
 /// What the kernel is asked for; tests only note it.
 trait Kernel {
     fn unmount(&self, place: &Path) -> io::Result<()>;
@@ -23,17 +79,30 @@ trait Kernel {
     fn stop_array(&self, node: &Path) -> io::Result<()>;
 }
 
-/// Stops all that uses a disk, and says what. A device of a kind that cannot be stopped is left,
+/// Stops all that uses a disk, and says each step once it is done. What cannot be stopped is left,
 /// and keeps the disk from being claimed.
-pub fn release(machine: &Machine, disk: &Disk, say: &mut dyn FnMut(String)) -> Result<()> {
+pub fn release(machine: &Machine, disk: &Disk, say: &mut dyn FnMut(Step)) -> Result<()> {
     let control = machine.dev.join("mapper/control");
     Release { machine, kernel: &Linux { control }, say }.device(&disk.name)
+}
+
+/// What [`release`] would do, in order, without doing any of it.
+pub fn release_steps(machine: &Machine, disk: &Disk) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut say = |step| {
+        // What several partitions are part of is stopped with the first of them.
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    };
+    Release { machine, kernel: &NoKernel, say: &mut say }.device(&disk.name)?;
+    Ok(steps)
 }
 
 struct Release<'a> {
     machine: &'a Machine,
     kernel: &'a dyn Kernel,
-    say: &'a mut dyn FnMut(String),
+    say: &'a mut dyn FnMut(Step),
 }
 
 impl Release<'_> {
@@ -45,14 +114,14 @@ impl Release<'_> {
                 self.stop(&holder)?;
             }
             let users = Users::read(self.machine)?;
-            for place in users.mounts_of(self.machine, &name, &directory).iter().rev() {
-                self.kernel.unmount(place).map_err(Error::io("unmounting", place))?;
-                (self.say)(format!("unmounted {}, which was on {name}", place.display()));
+            for place in users.mounts_of(self.machine, &name, &directory).into_iter().rev() {
+                self.kernel.unmount(&place).map_err(Error::io("unmounting", &place))?;
+                (self.say)(Step::Unmount { place, device: name.clone() });
             }
             if users.is_swap(self.machine, &name) {
                 let node = self.machine.dev.join(&name);
                 self.kernel.stop_swap(&node).map_err(Error::io("switching off swap on", &node))?;
-                (self.say)(format!("switched off swap on {name}"));
+                (self.say)(Step::SwapOff { device: name });
             }
         }
         Ok(())
@@ -62,15 +131,37 @@ impl Release<'_> {
     fn stop(&mut self, holder: &str) -> Result<()> {
         let directory = self.machine.sysfs.join("class/block").join(holder);
         let node = self.machine.dev.join(holder);
-        let shown = holder_name(self.machine, holder);
+        let device = holder_name(self.machine, holder);
         if let Some(name) = attribute(&directory, "dm/name") {
             self.kernel.remove_mapping(&name).map_err(Error::io("removing", &node))?;
         } else if directory.join("md").exists() {
             self.kernel.stop_array(&node).map_err(Error::io("stopping", &node))?;
         } else {
+            (self.say)(Step::Leave { device });
             return Ok(());
         }
-        (self.say)(format!("stopped {shown}"));
+        (self.say)(Step::Stop { device });
+        Ok(())
+    }
+}
+
+/// Is asked, and does nothing.
+struct NoKernel;
+
+impl Kernel for NoKernel {
+    fn unmount(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn stop_swap(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove_mapping(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn stop_array(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
 }
@@ -236,10 +327,10 @@ mod tests {
         fake
     }
 
-    fn run(fake: &FakeMachine, refuses: bool) -> (Result<()>, Vec<String>, Vec<String>) {
+    fn run(fake: &FakeMachine, refuses: bool) -> (Result<()>, Vec<String>, Vec<Step>) {
         let kernel = Fake { machine: &fake.machine, notes: RefCell::default(), refuses };
         let mut said = Vec::new();
-        let mut say = |line| said.push(line);
+        let mut say = |step| said.push(step);
         let mut release = Release { machine: &fake.machine, kernel: &kernel, say: &mut say };
         let result = release.device("vda");
         (result, kernel.notes.into_inner(), said)
@@ -262,7 +353,32 @@ mod tests {
             ]
         );
         assert_eq!(said.len(), notes.len());
-        assert!(said.contains(&"stopped dm-0 (LVM vg-root)".to_owned()), "{said:?}");
+        assert!(said.contains(&Step::Stop { device: "dm-0 (LVM vg-root)".into() }), "{said:?}");
+    }
+
+    #[test]
+    fn the_same_steps_are_told_without_doing_any() {
+        let fake = stacked();
+        let disk = Disk { name: "vda".into(), ..Disk::default() };
+        let told = release_steps(&fake.machine, &disk).unwrap();
+        assert_eq!(release_steps(&fake.machine, &disk).unwrap(), told);
+        let (result, _, said) = run(&fake, false);
+        result.unwrap();
+        assert_eq!(told, said);
+        let text: Vec<String> = told.iter().map(Step::to_string).collect();
+        assert_eq!(text[0], "unmount /mnt/sub, which is on dm-0");
+        assert_eq!(text[3], "switch off swap on dm-1");
+        assert_eq!(said[0].done(), "unmounted /mnt/sub, which was on dm-0");
+    }
+
+    #[test]
+    fn what_cannot_be_stopped_is_left_and_named() {
+        let fake = stacked();
+        fake.write(&fake.machine.sysfs.join("class/block/vda3/holders/bcache0"), "");
+        let (result, _, said) = run(&fake, false);
+        result.unwrap();
+        let left = said.iter().filter(|step| matches!(step, Step::Leave { .. }));
+        assert_eq!(left.collect::<Vec<_>>(), [&Step::Leave { device: "bcache0".into() }]);
     }
 
     #[test]

@@ -85,20 +85,31 @@ pub fn select(selector: &DiskSelector, disks: &[Disk]) -> std::result::Result<Di
 }
 
 fn matches(selector: &DiskSelector, disk: &Disk) -> bool {
+    unmet(selector, disk).is_empty()
+}
+
+/// What of a selector a disk does not meet, by its keys; `pick` is not about one disk alone.
+pub fn unmet(selector: &DiskSelector, disk: &Disk) -> Vec<&'static str> {
     let same = |wanted: &Option<String>, found: &Option<String>| {
         wanted.as_ref().is_none_or(|wanted| found.as_deref() == Some(wanted.trim()))
     };
     let link = |name: &str| disk.by_id.iter().any(|link| link == name);
-    selector.path.as_ref().is_none_or(|path| {
-        disk.path == Path::new(path) || path.strip_prefix(BY_ID).is_some_and(link)
-    }) && selector.by_id.as_ref().is_none_or(|name| link(name.strip_prefix(BY_ID).unwrap_or(name)))
-        && same(&selector.serial, &disk.serial)
-        && same(&selector.model, &disk.model)
-        && selector.wwn.as_ref().is_none_or(|wanted| {
-            disk.wwn.as_ref().is_some_and(|found| bare_wwn(found) == bare_wwn(wanted))
-        })
-        && selector.min_size.is_none_or(|min| disk.size >= min.0)
-        && selector.max_size.is_none_or(|max| disk.size <= max.0)
+    let is_path =
+        |path: &String| disk.path == Path::new(path) || path.strip_prefix(BY_ID).is_some_and(link);
+    let is_by_id = |name: &String| link(name.strip_prefix(BY_ID).unwrap_or(name));
+    let is_wwn = |wanted: &String| {
+        disk.wwn.as_ref().is_some_and(|found| bare_wwn(found) == bare_wwn(wanted))
+    };
+    let criteria = [
+        ("path", selector.path.as_ref().is_none_or(is_path)),
+        ("by-id", selector.by_id.as_ref().is_none_or(is_by_id)),
+        ("serial", same(&selector.serial, &disk.serial)),
+        ("wwn", selector.wwn.as_ref().is_none_or(is_wwn)),
+        ("model", same(&selector.model, &disk.model)),
+        ("min-size", selector.min_size.is_none_or(|min| disk.size >= min.0)),
+        ("max-size", selector.max_size.is_none_or(|max| disk.size <= max.0)),
+    ];
+    criteria.into_iter().filter(|(_, is_met)| !is_met).map(|(key, _)| key).collect()
 }
 
 /// The same name is written `naa.5000…`, `eui.5000…` or `0x5000…`, by kernel, firmware and labels.
@@ -166,6 +177,18 @@ mod tests {
         assert_eq!(chosen(&DiskSelector { pick: Some(Pick::Smallest), ..none() }), "sda");
         let both = DiskSelector { model: text("M"), serial: text("A"), ..none() };
         assert_eq!(chosen(&both), "sda");
+    }
+
+    #[test]
+    fn what_a_disk_does_not_meet_is_told_by_its_keys() {
+        let selector = DiskSelector {
+            model: Some("M".into()),
+            serial: Some("B".into()),
+            min_size: Some(Size(150)),
+            ..DiskSelector::default()
+        };
+        let unmet: Vec<_> = disks().iter().map(|disk| unmet(&selector, disk)).collect();
+        assert_eq!(unmet, [vec!["serial", "min-size"], vec![], vec!["serial"]]);
     }
 
     #[test]

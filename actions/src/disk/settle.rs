@@ -51,7 +51,8 @@ pub fn settle(machine: &Machine, claim: &Claim) -> Result<Vec<Partition>> {
     Ok(found)
 }
 
-fn reread(file: &File) -> nix::Result<()> {
+/// Has the kernel read the partition table again.
+pub(super) fn reread(file: &File) -> nix::Result<()> {
     let mut attempt = 1;
     loop {
         // SAFETY: BLKRRPART takes no argument, and the file is open for the length of the call.

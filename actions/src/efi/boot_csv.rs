@@ -50,6 +50,8 @@ fn parse_line(line: &str) -> Option<BootCsvEntry> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn utf16le(text: &str) -> Vec<u8> {
@@ -78,5 +80,24 @@ mod tests {
         assert_eq!(parse(b"plain.efi,Plain,,\n").len(), 1);
         assert_eq!(parse(&[0xff]), []);
         assert_eq!(parse(&[]), []);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_every_entry_has_a_loader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for entry in parse(&bytes) {
+                prop_assert!(!entry.loader.is_empty() && !entry.label.is_empty());
+                prop_assert!(!entry.loader.contains([',', '\n']));
+                prop_assert!(entry.optional_data().len().is_multiple_of(2));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(loader in "[a-z0-9.]{1,12}", label in "[A-Za-z0-9]{1,12}", arguments in "[a-z0-9=-]{0,20}") {
+            let [entry] = &parse(&utf16le(&format!("{loader},{label},{arguments},a comment\n")))[..] else {
+                panic!("one line is one entry")
+            };
+            prop_assert_eq!(entry, &BootCsvEntry { loader, label, arguments });
+        }
     }
 }

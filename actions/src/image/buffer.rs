@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// and large enough that a disk is busy with one while the next is filled.
 pub(super) const BUFFER: usize = 4 << 20;
 
-/// How many there are beside those in the hands of decoders: one being filled, one checked or
-/// hashed, one written.
-const BESIDE_DECODERS: usize = 3;
+/// How many there are beside those in the hands of decoders and of [`super::lanes`]: one being
+/// filled, one checked or hashed.
+const BETWEEN: usize = 2;
 
 /// What direct I/O wants of memory addresses, for every device there is.
 const ALIGNMENT: usize = 4096;
@@ -27,13 +27,27 @@ pub(super) struct Buffer {
     filled: usize,
     /// Whether the filled part is known to be zero, whatever is in memory.
     blank: bool,
+    /// The pool that gets the memory back, if it is from one.
+    home: Option<Sender<Vec<u8>>>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            // Without a pool the image is at its end, and the memory has done its work.
+            let _ = home.send(std::mem::take(&mut self.memory));
+        }
+    }
 }
 
 impl Buffer {
     pub(super) fn new() -> Self {
-        let memory = vec![0; BUFFER + ALIGNMENT];
+        Self::on(vec![0; BUFFER + ALIGNMENT], None)
+    }
+
+    fn on(memory: Vec<u8>, home: Option<Sender<Vec<u8>>>) -> Self {
         let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self { memory, start, filled: 0, blank: false }
+        Self { memory, start, filled: 0, blank: false, home }
     }
 
     /// All of it.
@@ -101,38 +115,28 @@ impl Buffer {
     }
 }
 
-/// Where empty buffers come from.
+/// Where empty buffers come from, and where they go when they are dropped.
 #[derive(Debug)]
 pub(super) struct Pool {
-    empty: Receiver<Buffer>,
+    memory: Receiver<Vec<u8>>,
+    home: Sender<Vec<u8>>,
 }
-
-/// Where used buffers go back to.
-#[derive(Debug, Clone)]
-pub(super) struct Return(Sender<Buffer>);
 
 impl Pool {
-    /// All buffers there will ever be, enough for so many decoders at once.
-    pub(super) fn new(decoders: usize) -> (Self, Return) {
-        let (give, empty) = channel();
-        for _ in 0..decoders + BESIDE_DECODERS {
+    /// All buffers there will ever be, enough for so many at once in the hands of others.
+    pub(super) fn new(others: usize) -> Self {
+        let (home, memory) = channel();
+        for _ in 0..others + BETWEEN {
             // The receiver is right here.
-            let _ = give.send(Buffer::new());
+            let _ = home.send(vec![0; BUFFER + ALIGNMENT]);
         }
-        (Self { empty }, Return(give))
+        Self { memory, home }
     }
 
-    /// An empty buffer, as soon as there is one; none once nobody can return any.
+    /// An empty buffer, as soon as there is one.
     pub(super) fn take(&self) -> Option<Buffer> {
-        self.empty.recv().ok()
-    }
-}
-
-impl Return {
-    /// Gives a buffer back.
-    pub(super) fn give(&self, buffer: Buffer) {
-        // Without a pool the image is at its end, and the buffer has done its work.
-        let _ = self.0.send(buffer);
+        let memory = self.memory.recv().ok()?;
+        Some(Buffer::on(memory, Some(self.home.clone())))
     }
 }
 
@@ -171,11 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_has_so_many_buffers_and_no_more() {
-        let (pool, give) = Pool::new(2);
-        let taken: Vec<Buffer> = (0..5).filter_map(|_| pool.take()).collect();
-        assert_eq!(taken.len(), 5);
-        drop(give);
-        assert!(pool.take().is_none());
+    fn a_pool_has_so_many_buffers_and_gets_them_back() {
+        let pool = Pool::new(1);
+        let mut taken: Vec<Buffer> = (0..3).filter_map(|_| pool.take()).collect();
+        assert!(pool.memory.try_recv().is_err());
+        taken[1].append(&[7; 5]);
+        let memory = taken[1].filled().as_ptr();
+        drop(taken.remove(1));
+        let again = pool.take().unwrap();
+        assert_eq!((again.filled().len(), again.filled().as_ptr()), (0, memory));
     }
 }

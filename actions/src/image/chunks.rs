@@ -65,6 +65,13 @@ impl ChunkReader {
         Ok(parts)
     }
 
+    /// Takes what has come, or waits for more: at most so many bytes, and none only at the end.
+    pub(super) fn take_some(&mut self, most: usize) -> io::Result<Bytes> {
+        let length = self.fill_buf()?.len().min(most);
+        self.consumed += length as u64;
+        Ok(self.current.split_to(length))
+    }
+
     /// Takes `length` bytes without looking at them; fewer are an error.
     pub(super) fn skip(&mut self, mut length: u64) -> io::Result<()> {
         while length > 0 {

@@ -6,9 +6,10 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::held::{self, Held, gaps};
 use super::progress::Counters;
+use super::readback::Misread;
 use super::table::Table;
 use super::write::{flush, write, zero};
-use super::{Result, Target, readback};
+use super::{Result, Target};
 
 /// An image that is on the disk save for what is held back.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Uncommitted {
 
 impl Uncommitted {
     /// Writes what was held back, once the image is proven. Says whether the backup GPT was moved
-    /// to the end of a larger disk.
+    /// to the end of a larger disk. Whatever fails, the disk is left without what it is booted by.
     pub(super) fn commit(
         mut self,
         target: &dyn Target,
@@ -30,16 +31,13 @@ impl Uncommitted {
     ) -> Result<bool> {
         let moved = self.relocate(target.size());
         let seals = self.seals(target);
-        self.write(target, &seals)?;
-        if read_back && !self.misread(target).is_empty() {
-            self.write(target, &seals)?;
-            let bad = self.misread(target);
-            if !bad.is_empty() {
-                // As far as this disk does what it is told.
-                seals.iter().try_for_each(|s| zero(target, s.start, s.end - s.start))?;
-                flush(target)?;
-                readback::verdict(target, bad)?;
-            }
+        let committed = self.write(target, &seals).and_then(|()| match read_back {
+            true => self.misread(target).verdict(target),
+            false => Ok(()),
+        });
+        if let Err(error) = committed {
+            unseal(target, &seals);
+            return Err(error);
         }
         counters.complete(self.length);
         Ok(moved)
@@ -95,14 +93,24 @@ impl Uncommitted {
     }
 
     /// What of all that was held back is not on the disk.
-    fn misread(&self, target: &dyn Target) -> Vec<Range<u64>> {
-        let mut buffer = Buffer::new();
-        let is_bad = |held: &&Held| {
+    fn misread(&self, target: &dyn Target) -> Misread {
+        let (mut buffer, mut misread) = (Buffer::new(), Misread::default());
+        for held in &self.held {
             let bytes = &mut buffer.whole()[..held.bytes.len()];
-            target.read(held.start, bytes).is_err() || *bytes != held.bytes
-        };
-        self.held.iter().filter(is_bad).map(Held::range).collect()
+            let is_good = target.read(held.start, bytes).map(|()| *bytes == held.bytes);
+            misread.note(held.range(), is_good);
+        }
+        misread
     }
+}
+
+/// Takes the seals off again, as far as this disk does what it is told: it has failed already, and
+/// that is the error to be told.
+fn unseal(target: &dyn Target, seals: &[Range<u64>]) {
+    for seal in seals {
+        let _ = zero(target, seal.start, seal.end - seal.start);
+    }
+    let _ = flush(target);
 }
 
 /// Writes the part of what was held back that lies in a range, from aligned memory.

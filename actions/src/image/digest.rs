@@ -21,6 +21,14 @@ impl Expected {
     }
 }
 
+/// Looks at bytes as they pass by, and fails if they are not what they should be.
+pub(super) trait Check {
+    /// Takes the next ones.
+    fn update(&mut self, bytes: &[u8]) -> Result<()>;
+    /// There are no more.
+    fn finish(self) -> Result<()>;
+}
+
 /// Hashes bytes, and compares in the end.
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -57,6 +65,17 @@ impl Verifier {
             compare("sha512", self.of, &expected.0, &hasher.finalize())?;
         }
         Ok(())
+    }
+}
+
+impl Check for Verifier {
+    fn update(&mut self, bytes: &[u8]) -> Result<()> {
+        Self::update(self, bytes);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        Self::finish(self)
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nibs_job::{Class, Size};
 
+use super::bmap::MapError;
+use super::tuf::TufError;
 use crate::Interrupted;
 
 /// What the functions of this module answer.
@@ -46,12 +48,26 @@ pub enum Error {
         /// What was expected and what was found.
         cause: String,
     },
+    /// Nothing can be had of a TUF repository.
+    #[error(transparent)]
+    Tuf(#[from] TufError),
     /// The server's certificate is not trusted.
     #[error("fetching {url}: {cause}; check the machine's clock and its CA certificates")]
     Certificate {
         /// Where the image is.
         url: String,
         /// What is wrong with it.
+        cause: String,
+    },
+    /// The server does not let this machine in.
+    #[error(
+        "fetching {url}: the server refuses this machine's TLS certificate, or wants one: {cause}; \
+         check client-cert and client-key of image, and that the server trusts their issuer"
+    )]
+    ClientCertificate {
+        /// Where the image is.
+        url: String,
+        /// What the server said.
         cause: String,
     },
     /// Nothing came for too long.
@@ -187,6 +203,18 @@ pub enum Error {
         found: String,
     },
 
+    /// The image's block map cannot be used.
+    #[error(
+        "using the block map {place}: {cause}; give the image its own map, or none \
+         (image.bmap = \"none\")"
+    )]
+    Map {
+        /// Where the map is from.
+        place: String,
+        /// Why not.
+        cause: MapError,
+    },
+
     /// The image does not fit.
     #[error(
         "the image needs {}{needed} bytes ({}), {} has {size} ({})",
@@ -230,17 +258,27 @@ pub enum Error {
         /// What the system said.
         cause: io::Error,
     },
+    /// The disk does not make durable what is written to it.
+    #[error("flushing {}: {cause}; what was written to it may be lost", disk.display())]
+    Flush {
+        /// The disk.
+        disk: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The disk does not keep what is written to it.
     #[error(
-        "reading back {}: expected the bytes written, found others at {}; the disk, its cable or \
-         its controller is faulty",
-        disk.display(), listed(ranges)
+        "reading back {}: expected the bytes written, found {} at {}; the disk, its cable or its \
+         controller is faulty",
+        disk.display(), found(unreadable.as_ref()), listed(ranges)
     )]
     Misread {
         /// The disk.
         disk: PathBuf,
         /// Where, in order.
         ranges: Vec<Range<u64>>,
+        /// If some of them cannot be read at all: what the system said first.
+        unreadable: Option<io::Error>,
     },
     /// A thread could not be started.
     #[error("starting a thread: {0}")]
@@ -270,8 +308,10 @@ impl Error {
             | Self::NotResumable { .. }
             | Self::FileChanged { .. } => Class::Transient,
             Self::Mirrors { class, .. } => *class,
+            Self::Tuf(error) => error.class(),
             Self::Refused { .. }
             | Self::Registry { .. }
+            | Self::ClientCertificate { .. }
             | Self::Request { .. }
             | Self::Format { .. }
             | Self::Decode { .. }
@@ -281,15 +321,24 @@ impl Error {
             | Self::Table { .. }
             | Self::ShorterThanTable { .. }
             | Self::Digest { .. }
+            | Self::Map { .. }
             | Self::SectorSize { .. } => Class::InvalidInput,
             Self::Certificate { .. }
             | Self::File { .. }
             | Self::TooSmall { .. }
             | Self::Disk { .. }
+            | Self::Flush { .. }
             | Self::Misread { .. }
             | Self::Thread(_) => Class::Environment,
             Self::Interrupted(Interrupted::Cancelled) | Self::Vanished { .. } => Class::Internal,
         }
+    }
+}
+
+fn found(unreadable: Option<&io::Error>) -> String {
+    match unreadable {
+        Some(cause) => format!("others or none ({cause})"),
+        None => "others".into(),
     }
 }
 

@@ -82,10 +82,15 @@ impl Format {
     }
 }
 
+/// Whether a frame of lz4 or zstd that starts with these bytes is to be skipped.
+pub(super) fn is_skippable(magic: [u8; 4]) -> bool {
+    u32::from_le_bytes(magic) & 0xffff_fff0 == SKIPPABLE
+}
+
 /// The length of the skippable frame that these bytes start, its header included.
-pub(super) fn skippable_length(head: &[u8]) -> Option<u64> {
-    let word = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
-    (word(0)? & 0xffff_fff0 == SKIPPABLE).then(|| word(4).map(|length| u64::from(length) + 8))?
+fn skippable_length(head: &[u8]) -> Option<u64> {
+    let length = u32::from_le_bytes(*head.get(4..)?.first_chunk()?);
+    is_skippable(*head.first_chunk()?).then_some(u64::from(length) + 8)
 }
 
 /// What these bytes of a decoded image are, if that is no raw disk image.
@@ -110,6 +115,8 @@ fn is_bzip2(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::chunks::tests::reader;
     use super::*;
 
@@ -140,5 +147,44 @@ mod tests {
         assert_eq!(no_disk_image(b"<!DOCTYPE html>"), Some("an HTML page"));
         assert!(no_disk_image(b"\x1f\x8b\x08\0").unwrap().contains("twice"));
         assert_eq!(no_disk_image(&[0; 512]), None);
+    }
+
+    /// Skippable frames, a magic, and anything behind it; each of them may be absent or cut.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let magics: Vec<Vec<u8>> = MAGICS.iter().map(|(magic, _)| magic.to_vec()).collect();
+        let skipped = prop::collection::vec((0..16_u32, 0..40_u32), 0..3);
+        let magic = prop::option::of(prop::sample::select(magics));
+        (skipped, magic, prop::collection::vec(any::<u8>(), 0..80), 0..200_usize).prop_map(
+            |(skipped, magic, rest, cut)| {
+                let mut bytes = Vec::new();
+                for (kind, length) in skipped {
+                    bytes.extend((SKIPPABLE + kind).to_le_bytes());
+                    bytes.extend(length.to_le_bytes());
+                    bytes.extend(vec![7; length as usize]);
+                }
+                bytes.extend(magic.unwrap_or_default());
+                bytes.extend(rest);
+                bytes.truncate(cut);
+                bytes
+            },
+        )
+    }
+
+    proptest! {
+        /// A format is told by bytes, not by how they were cut on their way.
+        #[test]
+        fn no_stream_makes_it_panic_and_its_chunks_do_not_matter(bytes in streams(), chunk in 1..90_usize) {
+            let told = |chunk: usize| {
+                let mut input = reader(&bytes, chunk);
+                let format = Format::detect(&mut input).map_err(|error| error.kind());
+                (format, input.consumed())
+            };
+            let (format, taken) = told(usize::MAX);
+            prop_assert_eq!((format, taken), told(chunk));
+            if let Ok(format) = format {
+                prop_assert_eq!(format, Format::of(&bytes[taken as usize..]));
+            }
+            let _ = no_disk_image(&bytes);
+        }
     }
 }

@@ -48,7 +48,9 @@ pub(super) fn keep(held: &mut [Held], offset: u64, bytes: &[u8]) {
 pub(super) fn gaps(others: &[Range<u64>], range: Range<u64>) -> Vec<Range<u64>> {
     let mut gaps = Vec::new();
     let mut from = range.start;
-    for both in others.iter().filter_map(|other| overlap(other, &range)) {
+    let first = others.partition_point(|other| other.end <= range.start);
+    let near = others[first..].iter().take_while(|other| other.start < range.end);
+    for both in near.filter_map(|other| overlap(other, &range)) {
         gaps.push(from..both.start);
         from = both.end;
     }

@@ -3,24 +3,23 @@
 //! lz4_flex's own frame decoder takes a stream that is cut between two blocks for its end; here
 //! only an end mark, and nothing of another frame after it, is an end.
 //!
-//! Decoding is in three parts, so that all cores can take part: a [`Splitter`] takes frames apart,
-//! [`Blocks`] that do not depend on each other are decoded anywhere, and a [`Check`] sees their
-//! bytes in order again.
+//! All cores can take part: [`take_apart`] makes units of blocks that do not depend on each other,
+//! they are [decoded](decode) anywhere, and a [`Check`] sees the bytes of a frame in order again.
 
 mod block;
 
 use std::hash::Hasher;
-use std::io::{self, BufRead, Read};
+use std::io;
 
 use twox_hash::XxHash32;
 
-use self::block::Block;
-pub(super) use self::block::{Blocks, Scratch};
-use super::buffer::{BUFFER, Buffer};
-use super::chunks::ChunkReader;
-use super::format::skippable_length;
+use self::block::Length;
+pub(super) use self::block::{Scratch, decode};
+use super::buffer::BUFFER;
+use super::cut::{Cut, Outcome};
+use super::workers::Kind;
 
-const MAGIC: u32 = 0x184d_2204;
+const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 
 /// The longest descriptor: flags, block descriptor, content size, dictionary id, checksum.
 const MAX_DESCRIPTOR: usize = 2 + 8 + 4 + 1;
@@ -75,112 +74,49 @@ impl Header {
         Ok((header, checked + 1))
     }
 
+    /// How many blocks fill a buffer, or are decoded one after the other.
+    fn blocks_of_unit(&self) -> usize {
+        if self.independent { BUFFER / self.block_max } else { usize::MAX }
+    }
+
     /// The descriptor of the frame that these bytes start, if they hold it whole.
     pub(super) fn peek(head: &[u8]) -> Option<Self> {
-        let rest = head.strip_prefix(&MAGIC.to_le_bytes())?;
+        let rest = head.strip_prefix(&MAGIC)?;
         Self::parse(rest).ok().map(|(header, _)| header)
     }
 }
 
-/// A frame being taken apart.
-struct Frame {
-    header: Header,
-    /// The last bytes of a linked frame, to which its next block may refer.
-    window: Vec<u8>,
-    /// Whether its end mark has been read.
-    ended: bool,
+/// Makes units of as many independent blocks as fill a buffer, and one of all blocks of a frame if
+/// they depend on each other.
+pub(super) fn take_apart(cut: &mut Cut<'_>) -> Outcome<()> {
+    while cut.next_frame(MAGIC)? {
+        let header = header(cut)?;
+        cut.drop_read()?;
+        cut.check(Check::new(header))?;
+        let mut blocks = 0;
+        while let Some(length) = Length::read(cut.read()?, header)? {
+            if blocks % header.blocks_of_unit() == 0 {
+                cut.start(Kind::Lz4(header), 0)?;
+            }
+            let checksum = if header.block_checksums { 4 } else { 0 };
+            cut.pass(length.bytes as u64 + checksum)?;
+            cut.grow(header.block_max as u64);
+            blocks += 1;
+        }
+        let checksum = header.content_checksum.then(|| cut.read()).transpose()?;
+        cut.drop_read()?;
+        cut.checked(checksum.map(u32::from_le_bytes))?;
+    }
+    Ok(())
 }
 
-/// One step through a stream of frames, in order.
-pub(super) enum Step {
-    /// Decoded bytes follow, to be checked until the frame ends.
-    Start(Header),
-    /// Blocks to be decoded, by anybody and at any time.
-    Blocks(Blocks),
-    /// Blocks that had to be decoded right away, since the next ones refer to them.
-    Decoded(Buffer),
-    /// A frame ends, and says what its bytes hash to.
-    End(Option<u32>),
-}
-
-/// Takes a stream of frames apart.
-pub(super) struct Splitter<'a> {
-    input: &'a mut ChunkReader,
-    frame: Option<Frame>,
-    scratch: Scratch,
-}
-
-impl<'a> Splitter<'a> {
-    pub(super) fn new(input: &'a mut ChunkReader) -> Self {
-        Self { input, frame: None, scratch: Scratch::default() }
-    }
-
-    /// Bytes taken so far.
-    pub(super) fn consumed(&self) -> u64 {
-        self.input.consumed()
-    }
-
-    /// The next step; none at the end of the stream. `take` gives an empty buffer, or none to make
-    /// it stop.
-    pub(super) fn next(
-        &mut self,
-        take: &mut dyn FnMut() -> Option<Buffer>,
-    ) -> io::Result<Option<Step>> {
-        let Some(frame) = &mut self.frame else { return self.start_frame() };
-        let header = frame.header;
-        let mut blocks = Vec::new();
-        while !frame.ended && blocks.len() < BUFFER / header.block_max {
-            match Block::read(self.input, header)? {
-                Some(block) => blocks.push(block),
-                None => frame.ended = true,
-            }
-        }
-        if blocks.is_empty() {
-            self.frame = None;
-            let checksum = header.content_checksum.then(|| word(self.input)).transpose()?;
-            return Ok(Some(Step::End(checksum)));
-        }
-        let Some(buffer) = take() else { return Ok(None) };
-        let blocks = Blocks::new(blocks, header, buffer);
-        if header.independent {
-            return Ok(Some(Step::Blocks(blocks)));
-        }
-        blocks.decode(&mut self.scratch, Some(&mut frame.window)).map(|b| Some(Step::Decoded(b)))
-    }
-
-    /// Starts the next frame; none if there is none.
-    fn start_frame(&mut self) -> io::Result<Option<Step>> {
-        loop {
-            if self.input.fill_buf()?.is_empty() {
-                return Ok(None);
-            }
-            let magic = word(self.input)?;
-            if magic == MAGIC {
-                break;
-            }
-            let mut head = magic.to_le_bytes().to_vec();
-            head.extend([0; 4]);
-            if skippable_length(&head).is_none() {
-                return Err(invalid("bytes that are no frame follow a frame"));
-            }
-            let length = word(self.input)?;
-            self.input.skip(u64::from(length))?;
-        }
-        let mut bytes = [0; MAX_DESCRIPTOR];
-        self.input.read_exact(&mut bytes[..3])?;
-        // Of the optional fields only the content size comes without a dictionary.
-        let length = if bytes[0] & (1 << 3) != 0 { 11 } else { 3 };
-        self.input.read_exact(&mut bytes[3..length])?;
-        let (header, _) = Header::parse(&bytes[..length])?;
-        self.frame = Some(Frame { header, window: Vec::new(), ended: false });
-        Ok(Some(Step::Start(header)))
-    }
-}
-
-fn word(input: &mut ChunkReader) -> io::Result<u32> {
-    let mut word = [0; 4];
-    input.read_exact(&mut word)?;
-    Ok(u32::from_le_bytes(word))
+fn header(cut: &mut Cut<'_>) -> Outcome<Header> {
+    let mut bytes = [0; MAX_DESCRIPTOR];
+    cut.read_into(&mut bytes[..3])?;
+    // Of the optional fields only the content size comes without a dictionary.
+    let length = if bytes[0] & (1 << 3) != 0 { 11 } else { 3 };
+    cut.read_into(&mut bytes[3..length])?;
+    Ok(Header::parse(&bytes[..length])?.0)
 }
 
 /// What the decoded bytes of one frame have to be.
@@ -235,13 +171,8 @@ mod tests {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     use proptest::prelude::*;
 
-    use super::super::chunks::tests::reader;
+    use super::super::unpack::tests::{assert_flip_is_found, content, unpack};
     use super::*;
-
-    /// Bytes that compress, but not to nothing.
-    fn content(length: usize) -> Vec<u8> {
-        (0..length).map(|i| ((i / 7) ^ (i >> 11)) as u8).collect()
-    }
 
     fn encode(content: &[u8], mode: BlockMode, size: BlockSize, sized: bool) -> Vec<u8> {
         let info = FrameInfo::new()
@@ -255,31 +186,6 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Decodes what comes in chunks of a size.
-    fn decode(bytes: &[u8], chunk: usize) -> io::Result<Vec<u8>> {
-        let mut input = reader(bytes, chunk);
-        let (mut splitter, mut scratch) = (Splitter::new(&mut input), Scratch::default());
-        let (mut all, mut check, mut spare) = (Vec::new(), None, Some(Buffer::new()));
-        while let Some(step) = splitter.next(&mut || spare.take())? {
-            let buffer = match step {
-                Step::Start(header) => {
-                    check = Some(Check::new(header));
-                    continue;
-                }
-                Step::End(checksum) => {
-                    check.take().unwrap().finish(checksum)?;
-                    continue;
-                }
-                Step::Blocks(blocks) => blocks.decode(&mut scratch, None)?,
-                Step::Decoded(buffer) => buffer,
-            };
-            check.as_mut().unwrap().update(buffer.filled());
-            all.extend_from_slice(buffer.filled());
-            spare = Some(buffer);
-        }
-        Ok(all)
-    }
-
     #[test]
     fn every_kind_of_frame_decodes_from_chunks_of_any_size() {
         let mut content = content(700_000);
@@ -289,7 +195,7 @@ mod tests {
             for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max4MB] {
                 let bytes = encode(&content, mode, size, true);
                 for chunk in [1000, 64 << 10, 4 << 20] {
-                    assert!(decode(&bytes, chunk).unwrap() == content, "{mode:?} {size:?}");
+                    assert!(unpack(&bytes, chunk).unwrap() == content, "{mode:?} {size:?}");
                 }
             }
         }
@@ -300,17 +206,17 @@ mod tests {
         let mut bytes = encode(b"one ", BlockMode::Linked, BlockSize::Max64KB, false);
         bytes.extend(b"\x5f\x2a\x4d\x18\x03\0\0\0abc");
         bytes.extend(encode(b"two", BlockMode::Independent, BlockSize::Max64KB, true));
-        assert_eq!(decode(&bytes, 100).unwrap(), b"one two");
+        assert_eq!(unpack(&bytes, 100).unwrap(), b"one two");
         bytes.extend(b"more");
-        assert!(decode(&bytes, 100).is_err());
+        assert!(unpack(&bytes, 100).is_err());
     }
 
     #[test]
     fn a_frame_cut_anywhere_is_an_error() {
         let content: Vec<u8> = (0..70_000).map(|i| (i / 97) as u8).collect();
         let bytes = encode(&content, BlockMode::Linked, BlockSize::Max64KB, false);
-        for cut in 1..bytes.len() {
-            assert!(decode(&bytes[..cut], 8 << 10).is_err(), "cut at {cut}");
+        for cut in MAGIC.len()..bytes.len() {
+            assert!(unpack(&bytes[..cut], 8 << 10).is_err(), "cut at {cut}");
         }
     }
 
@@ -329,22 +235,17 @@ mod tests {
         #[test]
         fn a_flipped_bit_never_goes_unnoticed(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let content = content(150_000);
-            let mut bytes = encode(&content, BlockMode::Independent, BlockSize::Max64KB, true);
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
-            // A bit that says nothing of the content may differ; the content may not.
-            if let Ok(decoded) = decode(&bytes, 64 << 10) {
-                prop_assert!(decoded == content);
-            }
+            let bytes = encode(&content, BlockMode::Independent, BlockSize::Max64KB, true);
+            assert_flip_is_found(bytes, &content, at, bit);
         }
 
         #[test]
         fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode(&bytes, 1000);
+            let _ = unpack(&bytes, 1000);
             let mut frame = encode(b"", BlockMode::Linked, BlockSize::Max64KB, false);
             frame.truncate(7);
             frame.append(&mut bytes);
-            let _ = decode(&frame, 1000);
+            let _ = unpack(&frame, 1000);
         }
     }
 }

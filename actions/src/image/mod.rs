@@ -15,26 +15,36 @@
 //! the disk. So a disk boots the whole image, or not at all.
 //!
 //! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`oci`] registries,
-//!   [`file`]).
+//!   [`tuf`] repositories, [`file`]).
 //! - [`format`], [`decode`], [`lz4`]: what they are, told by magic, and their decoders;
 //!   [`unpack`], [`workers`], [`reflow`]: decoding from front to back, or on all cores.
 //! - [`table`], [`held`], [`zeros`], [`target`], [`write`](mod@write), [`stale`], [`commit`]: onto
 //!   the disk; [`readback`]: and whether it kept it.
+//! - [`bmap`]: what of an image need not be written, and proof of the rest.
 //! - [`pipeline`], [`stages`]: the threads, the verdict, progress.
+//! - [`layout`], [`preview`], [`look`]: what will be done, told before anything is written.
 
+mod ahead;
+mod bmap;
 mod buffer;
 mod chunks;
 mod commit;
+mod cut;
 mod decode;
 mod digest;
 mod error;
 mod fetch;
 mod file;
 mod format;
+mod gzip;
 mod held;
+mod lanes;
+mod layout;
+mod look;
 mod lz4;
 mod oci;
 mod pipeline;
+mod preview;
 mod progress;
 mod range;
 mod readback;
@@ -44,18 +54,26 @@ mod stages;
 mod stale;
 mod table;
 mod target;
+pub mod tuf;
 mod unpack;
 mod workers;
 mod write;
-mod xz_index;
+mod xz;
 mod zeros;
+mod zstd;
 
+pub use bmap::{BlockMap, MAP_MAX, MapError};
 pub use digest::Expected;
 pub use error::{Error, Result};
 pub use fetch::{Access, Credentials, Fetch, Tokens};
 pub use file::FileSource;
+pub(crate) use layout::Layout;
+pub(crate) use look::look;
 pub use oci::{Layer, Registry};
 pub use pipeline::{Proof, Summary, stream};
+pub(crate) use preview::{Preview, preview};
 pub use source::Source;
+#[cfg(test)]
+pub(crate) use table::tests::image as table_image;
 pub use target::{Device, Target};
-pub use xz_index::xz_size;
+pub use xz::xz_size;

@@ -189,3 +189,66 @@ fn architecture() -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn registry() -> Registry {
+        Registry::new("oci://registry.example/os/demo:1".parse().unwrap(), None)
+    }
+
+    fn digest() -> impl Strategy<Value = String> {
+        prop_oneof!["sha256:[0-9a-f]{64}", "(sha256|sha512)?:?[0-9a-f]{0,70}", ".{0,10}"]
+    }
+
+    fn descriptor() -> impl Strategy<Value = Value> {
+        let platform = prop::option::of(("(linux|windows)", "(amd64|arm64|s390x)"));
+        (digest(), any::<u64>(), platform, any::<bool>()).prop_map(
+            |(digest, size, platform, titled)| {
+                let platform =
+                    platform.map(|(os, architecture)| json!({ "os": os, "architecture": architecture }));
+                let annotations = if titled { json!({ TITLE: "os.img" }) } else { json!({}) };
+                json!({ "digest": digest, "size": size, "platform": platform, "annotations": annotations })
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_of_a_manifest_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[{}\\[\\]\":,a-z0-9]{0,60}") {
+            let _ = serde_json::from_slice::<Manifest>(&bytes);
+            let _ = serde_json::from_slice::<Manifest>(text.as_bytes());
+        }
+
+        #[test]
+        fn a_layer_is_chosen_only_where_one_is_meant(
+            layers in prop::collection::vec(descriptor(), 0..4),
+            manifests in prop::collection::vec(descriptor(), 0..4),
+        ) {
+            let bytes = json!({ "layers": layers, "manifests": manifests }).to_string();
+            let manifest: Manifest = serde_json::from_str(&bytes).unwrap();
+            let registry = registry();
+            let is_titled = |layer: &&Descriptor| layer.annotations.contains_key(TITLE);
+            let titled = manifest.layers.iter().filter(is_titled).count();
+            match registry.layer(&manifest.layers) {
+                Ok(layer) => {
+                    prop_assert!(titled == 1 || (titled == 0 && manifest.layers.len() == 1));
+                    prop_assert!(titled == 0 || is_titled(&layer));
+                    if let Ok(digest) = registry.digest(layer) {
+                        prop_assert_eq!(format!("sha256:{digest}"), layer.digest.to_lowercase());
+                    }
+                }
+                Err(error) => prop_assert!(titled > 1 || manifest.layers.len() != 1, "{}", error),
+            }
+            if let Ok(one) = registry.of_this_machine(&manifest.manifests)
+                && let Some(platform) = &one.platform
+            {
+                prop_assert_eq!(&*platform.architecture, architecture());
+            }
+        }
+    }
+}

@@ -2,31 +2,34 @@
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nibs_job::LogLevel;
 
-use super::buffer::{Buffer, Pool, Return};
+use super::ahead::BUFFERS_AHEAD;
+use super::bmap::MapCheck;
+use super::buffer::{Buffer, Pool};
 use super::chunks::{ChunkReader, Piece};
 use super::commit::Uncommitted;
 use super::decode::Limit;
-use super::digest::{Expected, Verifier};
+use super::digest::{Check, Expected, Verifier};
+use super::lanes::{self, LANES};
 use super::progress::{Counters, Rate};
-use super::readback::{self, read_back};
+use super::readback::{Misread, READERS, read_back};
 use super::stages::{Halt, Outlet, Shared, Stage, Stages};
 use super::unpack::decode_all;
 use super::write::Writer;
-use super::{Error, Result, Source, Target, workers};
+use super::{BlockMap, Error, Result, Source, Target};
 use crate::{Sink, Stop};
 
 /// How often progress is told.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// How many chunks as served may wait between two stages. One has at most some 400 KiB.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 
 /// What became of a finished stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,9 @@ pub struct Summary {
     pub image: u64,
     /// Of those, zeros that the disk was told of instead of being sent them.
     pub zeroed: u64,
+    /// Of those, zeros by whose place nobody cares, as the block map says: the disk has there what
+    /// it had before.
+    pub skipped: u64,
     /// Whether the backup GPT was moved to the end of a larger disk.
     pub backup_moved: bool,
 }
@@ -48,6 +54,8 @@ pub struct Proof {
     pub served: Expected,
     /// Digests of the image.
     pub image: Expected,
+    /// What of the image holds something; all of it, if that is not known.
+    pub map: Option<Arc<BlockMap>>,
     /// Whether the disk is read back, and compared with what was written to it.
     pub read_back: bool,
     /// If the disk has been written already, save for these ranges of the image: only they are
@@ -78,7 +86,8 @@ pub fn stream(
     sink.log(LogLevel::Debug, format!("wrote {} {}", target.path().display(), target.manner()));
     sink.progress(figures);
     let (served, zeroed) = (figures.bytes_in, figures.bytes_zeroed);
-    Ok(Summary { served, image: length, zeroed, backup_moved })
+    let skipped = shared.counters.total_skipped();
+    Ok(Summary { served, image: length, zeroed, skipped, backup_moved })
 }
 
 fn run_stages(
@@ -89,24 +98,17 @@ fn run_stages(
 ) -> Result<Uncommitted> {
     let total = source.total();
     let limit = Limit { disk: target.path().to_owned(), size: target.size() };
-    let (pool, give) = Pool::new(workers::count());
+    let pool = Pool::new(BUFFERS_AHEAD + LANES);
     let (alive, all_ended) = channel::<()>();
     thread::scope(|scope| {
         let stages = Stages { scope, shared, alive };
         let (send, chunks) = sync_channel(QUEUE);
-        stages.start("source", move || pump(shared, &mut *source, &send))?;
-        let chunks = if proof.served.is_empty() {
-            chunks
-        } else {
-            let (send, verified) = sync_channel(QUEUE);
-            let verifier = Verifier::new(proof.served, "bytes as served");
-            stages.start("digest", move || verify(verifier, &chunks, &send, |chunk| chunk))?;
-            verified
-        };
+        let verifier = Verifier::new(proof.served, "bytes as served");
+        stages.start("source", move || pump(shared, &mut *source, verifier, &send))?;
         let (send, buffers) = channel();
         let beside = stages.clone();
         stages.start("decode", move || {
-            decode_all(&beside, ChunkReader::new(chunks), total, &limit, &pool, send)
+            decode_all(&beside, ChunkReader::new(chunks), total, &limit, pool, send)
         })?;
         let buffers = if proof.image.is_empty() {
             buffers
@@ -117,22 +119,48 @@ fn run_stages(
                 .start("image digest", move || verify(verifier, &buffers, &send, Buffer::filled))?;
             verified
         };
+        let buffers = match &proof.map {
+            None => buffers,
+            Some(map) => {
+                let (send, checked) = channel();
+                let check = MapCheck::new(Arc::clone(map));
+                stages
+                    .start("block map", move || verify(check, &buffers, &send, Buffer::filled))?;
+                checked
+            }
+        };
         let (tell, told) = channel();
-        let tell = proof.read_back.then_some(tell);
-        let reader = stages.start("read", move || Ok(read_back(target, &told, shared.stop)?))?;
+        let (tell, told) = (proof.read_back.then_some(tell), Arc::new(Mutex::new(told)));
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let told = Arc::clone(&told);
+            readers.push(stages.start("read", move || Ok(read_back(target, &told, shared.stop)?))?);
+        }
+        let (desk, lane) = lanes::open();
+        let (working, all_done) = channel();
+        for _ in 0..LANES {
+            let (lane, tell, working) = (lane.clone(), tell.clone(), working.clone());
+            stages.start("disk", move || {
+                let _working = working;
+                Ok(lane.work(target, &shared.counters, tell.as_ref())?)
+            })?;
+        }
+        drop((lane, working));
         let writer = stages.start("write", move || {
-            let (counters, only) = (&shared.counters, proof.only.as_deref());
-            let writer = Writer::new(target, counters, shared.sink, only, tell);
-            write_all(shared, writer, &buffers, &give)
+            let lanes = (desk, all_done);
+            let writer = Writer::new(target, &shared.counters, shared.sink, proof, lanes, tell);
+            write_all(shared, writer, &buffers)
         })?;
         drop(stages);
         report_until(shared, &all_ended);
-        let (written, misread) = (writer.join(), reader.join());
+        let written = writer.join().ok().flatten();
+        let misread: Option<Vec<_>> =
+            readers.into_iter().map(|reader| reader.join().ok().flatten()).collect();
         let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (failure, written, misread) {
             (Some(error), ..) => Err(error),
-            (None, Ok(Some(uncommitted)), Ok(Some(misread))) => {
-                readback::verdict(target, misread).map(|()| uncommitted)
+            (None, Some(uncommitted), Some(misread)) => {
+                Misread::all(misread).verdict(target).map(|()| uncommitted)
             }
             (None, ..) => Err(Error::Vanished { stage: "write" }),
         }
@@ -149,23 +177,27 @@ fn report_until(shared: &Shared<'_>, all_ended: &Receiver<()>) {
     }
 }
 
-fn pump(
+/// Fetches and checks, and lets the end pass only if all was right.
+pub(super) fn pump(
     shared: &Shared<'_>,
     source: &mut dyn Source,
+    mut check: impl Check,
     send: &SyncSender<Piece<Bytes>>,
 ) -> Stage<()> {
     loop {
         shared.stop.check()?;
         let Some(chunk) = source.next()? else { break };
         shared.counters.received(chunk.len() as u64);
+        check.update(&chunk)?;
         send.send(Piece::Data(chunk)).map_err(|_| Halt::Neighbour)?;
     }
+    check.finish()?;
     send.send(Piece::End).map_err(|_| Halt::Neighbour)
 }
 
-/// Hashes what passes by, and lets the end pass only if the digest is right.
+/// Checks what passes by, and lets the end pass only if all was right.
 fn verify<T>(
-    mut verifier: Verifier,
+    mut check: impl Check,
     receive: &Receiver<Piece<T>>,
     send: &impl Outlet<T>,
     bytes: impl Fn(&T) -> &[u8],
@@ -173,11 +205,11 @@ fn verify<T>(
     loop {
         match receive.recv().map_err(|_| Halt::Neighbour)? {
             Piece::Data(data) => {
-                verifier.update(bytes(&data));
+                check.update(bytes(&data))?;
                 send.put(Piece::Data(data))?;
             }
             Piece::End => {
-                verifier.finish()?;
+                check.finish()?;
                 return send.put(Piece::End);
             }
         }
@@ -188,18 +220,16 @@ fn write_all(
     shared: &Shared<'_>,
     mut writer: Writer<'_>,
     receive: &Receiver<Piece<Buffer>>,
-    give: &Return,
 ) -> Stage<Uncommitted> {
     loop {
         match receive.recv().map_err(|_| Halt::Neighbour)? {
-            Piece::Data(mut buffer) => {
+            Piece::Data(buffer) => {
                 shared.stop.check()?;
                 if !buffer.filled().is_empty() {
-                    writer.push(&mut buffer)?;
+                    writer.push(buffer)?;
                 }
-                give.give(buffer);
             }
-            Piece::End => return Ok(writer.finish()?),
+            Piece::End => return writer.finish(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Counters {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     bytes_zeroed: AtomicU64,
+    bytes_skipped: AtomicU64,
     total_in: AtomicU64,
     total_out: AtomicU64,
 }
@@ -31,6 +32,17 @@ impl Counters {
     pub(super) fn zeroed(&self, bytes: u64) {
         self.bytes_zeroed.fetch_add(bytes, Ordering::Relaxed);
         self.written(bytes);
+    }
+
+    /// Bytes of the image that need not be on the disk.
+    pub(super) fn skipped(&self, bytes: u64) {
+        self.bytes_skipped.fetch_add(bytes, Ordering::Relaxed);
+        self.written(bytes);
+    }
+
+    /// How many were skipped.
+    pub(super) fn total_skipped(&self) -> u64 {
+        self.bytes_skipped.load(Ordering::Relaxed)
     }
 
     /// Everything is on the disk, the held-back ranges too.

@@ -131,5 +131,21 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in ".*") {
             let _ = ContentRange::parse(&text);
         }
+
+        #[test]
+        fn what_a_server_means_is_what_is_read(first in 0..u64::MAX / 2, length in 1..u64::MAX / 4, more in 1..u64::MAX / 4, knows in any::<bool>()) {
+            let last = first + length - 1;
+            let complete = knows.then_some(last + more);
+            let shown = complete.map_or("*".to_owned(), |complete| complete.to_string());
+            let text = format!("bytes {first}-{last}/{shown}");
+            prop_assert_eq!(ContentRange::parse(&text), Some(ContentRange { first, last, complete }));
+        }
+
+        #[test]
+        fn whatever_is_read_makes_sense(text in "bytes [0-9]{0,3}-[0-9]{0,3}/([0-9]{0,3}|\\*)") {
+            if let Some(ContentRange { first, last, complete }) = ContentRange::parse(&text) {
+                prop_assert!(first <= last && complete.is_none_or(|complete| last < complete));
+            }
+        }
     }
 }

@@ -19,4 +19,15 @@ pub trait Source: Send {
     fn peek(&self, _offset: u64, _length: u64) -> Option<Bytes> {
         None
     }
+
+    /// Which of several places the bytes come from, without what may be secret in it; none if there
+    /// is only one.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
+    /// Which of several places that is, as they were given.
+    fn mirror(&self) -> usize {
+        0
+    }
 }

@@ -26,11 +26,15 @@ const ESP: [u8; 16] = [
     0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
 ];
 
+/// Type of an entry without a partition.
+const UNUSED: [u8; 16] = [0; 16];
+
 /// Of how many EFI system partitions the start is told. There is one, or two for A and B.
 const ESPS_MAX: usize = 4;
 
 mod entry {
-    //! Offsets in an entry.
+    //! Offsets and lengths in an entry.
+    pub(super) const TYPE_LENGTH: usize = 16;
     pub(super) const FIRST_LBA: usize = 32;
     pub(super) const LAST_LBA: usize = 40;
     pub(super) const LENGTH: usize = 128;
@@ -59,6 +63,8 @@ pub(super) struct Table {
     /// Where the entries are in the head.
     entries: Range<usize>,
     header_size: usize,
+    /// Where its partitions are, in the order of their entries, which need not make sense.
+    pub(super) partitions: Vec<Range<u64>>,
     /// Where its EFI system partitions are, in order.
     pub(super) esps: Vec<Range<u64>>,
 }
@@ -109,8 +115,12 @@ impl Table {
             .filter(|size| *size > end)
             .ok_or_else(|| damaged(&format!("its backup at sector {alternate} makes no sense")))?;
         let entry_size = number(header, field::ENTRY_SIZE, 4) as usize;
-        let esps = esps(&head[entries.clone()], entry_size, u64::from(sector));
-        let table = Self { sector, image_size, entries, header_size, esps };
+        let partitions = partitions(&head[entries.clone()], entry_size, u64::from(sector));
+        let mut esps: Vec<_> = partitions.iter().filter(|(of, _)| *of == ESP).collect();
+        esps.sort_by_key(|(_, range)| range.start);
+        let esps = esps.into_iter().take(ESPS_MAX).map(|(_, range)| range.clone()).collect();
+        let partitions = partitions.into_iter().map(|(_, range)| range).collect();
+        let table = Self { sector, image_size, entries, header_size, partitions, esps };
         let usable_end = number(header, field::LAST_USABLE, 8).saturating_add(1);
         let backup_at = image_size.saturating_sub(table.backup_length());
         if backup_at < end || usable_end.saturating_mul(u64::from(sector)) > backup_at {
@@ -156,21 +166,17 @@ impl Table {
     }
 }
 
-/// The EFI system partitions among the entries of a table, in order.
-fn esps(entries: &[u8], entry_size: usize, sector: u64) -> Vec<Range<u64>> {
+/// Types and places of the partitions among the entries of a table.
+fn partitions(entries: &[u8], entry_size: usize, sector: u64) -> Vec<(&[u8], Range<u64>)> {
     let place = |entry: &[u8]| {
         let at = |field| number(entry, field, 8).checked_mul(sector);
         Some(at(entry::FIRST_LBA)?..at(entry::LAST_LBA)?.checked_add(sector)?)
     };
-    let mut esps: Vec<_> = entries
+    entries
         .chunks_exact(entry_size.max(entry::LENGTH))
-        .filter(|entry| entry.starts_with(&ESP))
-        .filter_map(place)
-        .filter(|range| !range.is_empty())
-        .collect();
-    esps.sort_by_key(|range| range.start);
-    esps.truncate(ESPS_MAX);
-    esps
+        .filter_map(|entry| Some((&entry[..entry::TYPE_LENGTH], place(entry)?)))
+        .filter(|(of, range)| *of != UNUSED && !range.is_empty())
+        .collect()
 }
 
 /// Makes the protective entry cover the whole disk, as far as its 32 bits reach.
@@ -209,8 +215,9 @@ fn damaged(cause: &str) -> Error {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::io::Cursor;
+    use std::sync::LazyLock;
 
     use gpt::disk::LogicalBlockSize;
     use proptest::prelude::*;
@@ -218,7 +225,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An image with one partition at 1 MiB, as the `gpt` crate makes it.
-    pub(in crate::image) fn image(size: usize, sectors: LogicalBlockSize) -> Vec<u8> {
+    pub(crate) fn image(size: usize, sectors: LogicalBlockSize) -> Vec<u8> {
         let mut image = vec![0; size];
         let unit = u64::from(sectors);
         let last = u32::try_from(size as u64 / unit - 1).unwrap();
@@ -282,6 +289,10 @@ pub(super) mod tests {
         }
     }
 
+    /// The first MiB of an image.
+    static SOUND: LazyLock<Vec<u8>> =
+        LazyLock::new(|| image(4 << 20, LogicalBlockSize::Lb512)[..HEAD].to_vec());
+
     proptest! {
         #[test]
         fn no_header_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), cut in 0..2000_usize) {
@@ -295,6 +306,31 @@ pub(super) mod tests {
             head[512 + 16..512 + 20].copy_from_slice(&crc.to_le_bytes());
             let _ = Table::parse(&head);
             let _ = Table::parse(&head[..cut]);
+        }
+
+        /// Whatever a header with right checksums says: it is refused, or can be moved to a larger
+        /// disk, where it is read again and says what that disk has.
+        #[test]
+        fn what_is_taken_can_be_moved(
+            changes in prop::collection::vec((HEADER_MIN - 76..HEADER_MIN, any::<u8>()), 0..4),
+            more in 0..1_u64 << 40,
+        ) {
+            let mut head = SOUND.clone();
+            for (at, byte) in changes {
+                head[512 + at] = byte;
+            }
+            let crc = header_crc(&head[512..512 + 92]);
+            head[512 + field::HEADER_CRC..][..4].copy_from_slice(&crc.to_le_bytes());
+            let Ok(Some(table)) = Table::parse(&head) else { return Ok(()) };
+            prop_assert!(table.backup_length() < table.image_size);
+            prop_assert!(table.esps.iter().all(|esp| esp.start < esp.end));
+            let size = table.image_size.saturating_add(more) / 512 * 512;
+            let backup = table.relocate(&mut head, size);
+            prop_assert_eq!(backup.len() as u64, table.backup_length());
+            let moved = Table::parse(&head).unwrap().unwrap();
+            prop_assert_eq!(moved.image_size, size);
+            prop_assert_eq!(&moved.esps, &table.esps);
+            prop_assert!(backup.starts_with(&head[table.entries]));
         }
     }
 }

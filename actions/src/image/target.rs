@@ -17,7 +17,8 @@ use super::{Error, Result};
 /// memory nor the last flush grows with the image. Bytes.
 const DIRTY_MAX: u64 = 64 << 20;
 
-/// Where an image goes. Offsets and lengths are bytes, in whole sectors.
+/// Where an image goes. Offsets and lengths are bytes, in whole sectors. Several threads write and
+/// read at once, never the same bytes.
 pub trait Target: Sync {
     /// What errors call it.
     fn path(&self) -> &Path;
@@ -31,8 +32,7 @@ pub trait Target: Sync {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a range read as zeros, whatever was there before.
     fn zero(&self, offset: u64, length: u64) -> io::Result<()>;
-    /// Reads from the medium, past every cache of this machine. What was written through the page
-    /// cache has to be flushed before.
+    /// Reads from the medium, past every cache of this machine.
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
     /// Whether it may be read while it is still written to, before a flush: it bypasses the page
     /// cache, and has no heads to move.
@@ -145,12 +145,11 @@ impl Target for Device {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let direct = self.direct.load(Ordering::Relaxed);
         match self.file.write_all_at(bytes, offset) {
-            // The device wants more alignment than its sectors, or than it said.
-            Err(error)
-                if error.kind() == io::ErrorKind::InvalidInput
-                    && self.direct.load(Ordering::Relaxed) =>
-            {
+            // The device wants more alignment than its sectors, or than it said. Another thread
+            // may have given up by now: what counts is how this write was tried.
+            Err(error) if direct && error.kind() == io::ErrorKind::InvalidInput => {
                 self.give_up_direct()?;
                 self.file.write_all_at(bytes, offset)?;
             }
@@ -178,11 +177,20 @@ impl Target for Device {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        if !self.direct.load(Ordering::Relaxed) {
-            let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-            let length = signed(into.len() as u64);
-            posix_fadvise(&self.file, signed(offset), length, POSIX_FADV_DONTNEED)?;
+        if self.direct.load(Ordering::Relaxed) {
+            self.file.read_exact_at(into, offset)?;
+            // A writer may have given up in the meantime: then this came from the cache, or not.
+            if self.direct.load(Ordering::Relaxed) {
+                return Ok(());
+            }
         }
+        // Only what is clean leaves the cache.
+        if self.dirty.load(Ordering::Relaxed) > 0 {
+            self.flush()?;
+        }
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let length = signed(into.len() as u64);
+        posix_fadvise(&self.file, signed(offset), length, POSIX_FADV_DONTNEED)?;
         self.file.read_exact_at(into, offset)
     }
 

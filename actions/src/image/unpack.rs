@@ -1,46 +1,54 @@
-//! The decode stage: bytes as served become the image, in buffers of the pool; from front to back,
-//! or on all cores where the format allows it.
+//! The decode stage: bytes as served become the image, in buffers of the pool, on all cores where
+//! the format allows it.
+//!
+//! ```text
+//!                 ┌─> worker ─┐
+//!  chunks ──> cut ┼─> worker ─┼─> check ──> full buffers
+//!                 └─> worker ─┘
+//!              └─── the order ───┘
+//! ```
+//!
+//! [`cut`](super::cut) finds units that can be decoded by themselves, without decoding, and passes
+//! their bytes on as they come; a [worker](super::workers) makes buffers of a unit; the check puts
+//! them in order again. What can be told apart is a matter of the format:
+//!
+//! - lz4: the blocks of a frame, if they are independent, else frames; see [`lz4`].
+//! - zstd: frames, as `pzstd` and the seekable format make them; see [`zstd`].
+//! - xz: blocks, as `xz -T` makes them; see [`xz`].
+//! - gzip: members if each of them says how long it is, as those of `bgzip` do; see [`gzip`]. The
+//!   end of any other member is known only once it is decoded: such a stream is one unit.
+//! - bzip2 and raw images are one unit.
+//!
+//! Units are streamed, however long they are: [`ahead`](super::ahead) bounds what is in memory. A
+//! stream of one unit is decoded by one worker, from front to back.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, sync_channel};
 
 use nibs_job::LogLevel;
 
+use super::ahead::Ahead;
 use super::buffer::{Buffer, Pool};
 use super::chunks::{ChunkReader, Piece};
+use super::cut::{Cut, Failure, Outcome, Step};
 use super::decode::{self, Limit};
 use super::format::Format;
-use super::lz4::{self, Step};
 use super::reflow::Reflow;
-use super::stages::{Halt, Outlet, Shared, Stage, Stages};
-use super::workers;
+use super::stages::{Halt, Outlet, Stage, Stages};
+use super::workers::{self, Kind};
+use super::{gzip, lz4, xz, zstd};
 
-/// Why decoding ended early: an error still to be told where it was, or one that is told.
-enum Failure {
-    Io(io::Error),
-    Halt(Halt),
-}
+/// Steps on their way from cut to check, and so how many units are in the works. What they hold is
+/// bounded elsewhere; this bounds those that hold nothing.
+const STEPS: usize = 16;
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Halt> for Failure {
-    fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
-    }
-}
-
-/// The decode stage, which starts others beside it if the format can be decoded on all cores.
+/// The decode stage, which starts others beside it.
 pub(super) fn decode_all<'scope>(
     stages: &Stages<'scope, '_>,
     mut input: ChunkReader,
     total: Option<u64>,
     limit: &Limit,
-    pool: &Pool,
+    pool: Pool,
     send: Sender<Piece<Buffer>>,
 ) -> Stage<()> {
     let shared = stages.shared;
@@ -54,104 +62,63 @@ pub(super) fn decode_all<'scope>(
         shared.counters.set_total_out(bytes);
     }
     shared.sink.log(LogLevel::Debug, format!("the image is served as {}", format.name()));
-    let decoded = match format {
-        Format::Lz4 => spread(stages, &mut input, pool, send),
-        _ => in_sequence(shared, &mut input, format, pool, &send),
-    };
-    if input.is_broken() {
-        return Err(Halt::Neighbour);
-    }
-    match decoded {
-        Ok(()) => Ok(()),
-        Err(Failure::Io(error)) => Err(decode::broken(format, input.consumed(), &error).into()),
-        Err(Failure::Halt(halt)) => Err(halt),
-    }
-}
-
-fn in_sequence(
-    shared: &Shared<'_>,
-    input: &mut ChunkReader,
-    format: Format,
-    pool: &Pool,
-    send: &Sender<Piece<Buffer>>,
-) -> std::result::Result<(), Failure> {
-    let mut reader = decode::reader(input, format)?;
-    let mut is_first = true;
-    loop {
-        shared.stop.check().map_err(Halt::from)?;
-        let mut buffer = pool.take().ok_or(Halt::Neighbour)?;
-        decode::fill(&mut reader, &mut buffer)?;
-        if std::mem::take(&mut is_first) {
-            decode::inspect(buffer.filled()).map_err(Halt::from)?;
-        }
-        if buffer.filled().is_empty() {
-            break;
-        }
-        send.send(Piece::Data(buffer)).map_err(|_| Halt::Neighbour)?;
-    }
-    drop(reader);
-    decode::expect_end(input, format).map_err(Halt::from)?;
-    Ok(send.put(Piece::End)?)
-}
-
-/// A step of decoding, in order, that may not be done yet.
-enum Ordered {
-    Start(lz4::Header),
-    Ready(Buffer),
-    /// Where the buffer will come, and where in the bytes as served its blocks end.
-    Later(Receiver<io::Result<Buffer>>, u64),
-    FrameEnd(Option<u32>, u64),
-    End,
-}
-
-/// Takes frames apart for workers to decode, and has their bytes put in order again and checked.
-fn spread<'scope>(
-    stages: &Stages<'scope, '_>,
-    input: &mut ChunkReader,
-    pool: &Pool,
-    send: Sender<Piece<Buffer>>,
-) -> std::result::Result<(), Failure> {
+    let ahead = Ahead::new(pool);
     let (desk, queue) = workers::queue();
     let queue = Arc::new(queue);
     for _ in 0..workers::count() {
-        let queue = Arc::clone(&queue);
+        let (queue, ahead) = (Arc::clone(&queue), Arc::clone(&ahead));
         let work = move || {
-            queue.work();
+            queue.work(&ahead);
             Ok(())
         };
-        stages.start("worker", work).map_err(Halt::from)?;
+        stages.start("worker", work)?;
     }
-    let (order, ordered) = sync_channel(workers::STEPS);
-    stages.start("check", move || check(&ordered, &send)).map_err(Halt::from)?;
-    let mut splitter = lz4::Splitter::new(input);
-    loop {
-        stages.shared.stop.check().map_err(Halt::from)?;
-        let mut starved = false;
-        let step = splitter.next(&mut || {
-            let buffer = pool.take();
-            starved = buffer.is_none();
-            buffer
-        })?;
-        let offset = splitter.consumed();
-        let next = match step {
-            _ if starved => return Err(Halt::Neighbour.into()),
-            None => Ordered::End,
-            Some(Step::Start(header)) => Ordered::Start(header),
-            Some(Step::Decoded(buffer)) => Ordered::Ready(buffer),
-            Some(Step::Blocks(blocks)) => Ordered::Later(desk.put(blocks), offset),
-            Some(Step::End(checksum)) => Ordered::FrameEnd(checksum, offset),
-        };
-        let is_end = matches!(next, Ordered::End);
-        order.send(next).map_err(|_| Halt::Neighbour)?;
-        if is_end {
-            return Ok(());
+    let (order, ordered) = sync_channel(STEPS);
+    let beside = Closing(Arc::clone(&ahead));
+    stages.start("check", move || check(&ordered, &beside.0, format, &send))?;
+    let mut cut = Cut::new(&mut input, &ahead, shared.stop, desk, order);
+    let taken_apart = take_apart(&mut cut, format);
+    let offset = cut.offset();
+    let ended = taken_apart.and_then(|()| cut.finish());
+    if input.is_broken() {
+        return Err(Halt::Neighbour);
+    }
+    ended.map_err(|failure| match failure {
+        Failure::Io(error) => decode::broken(format, offset, &error).into(),
+        Failure::Halt(halt) => halt,
+    })
+}
+
+/// Takes a stream apart to its end.
+fn take_apart(cut: &mut Cut<'_>, format: Format) -> Outcome<()> {
+    match format {
+        Format::Lz4 => lz4::take_apart(cut),
+        Format::Zstd => zstd::take_apart(cut),
+        Format::Xz => xz::take_apart(cut),
+        Format::Gzip => gzip::take_apart(cut),
+        Format::Raw | Format::Bzip2 => {
+            cut.start(Kind::Stream(format), 0)?;
+            cut.pass_rest()
         }
     }
 }
 
-/// Waits for decoded blocks in their order, checks every frame, and hands on full buffers.
-fn check(receive: &Receiver<Ordered>, send: &Sender<Piece<Buffer>>) -> Stage<()> {
-    let broken = |offset, error| Halt::Failed(decode::broken(Format::Lz4, offset, &error));
+/// Lets nobody wait for the check stage once it is gone, however it went.
+struct Closing(Arc<Ahead>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Puts what is decoded in order, checks every frame, and hands on full buffers.
+fn check(
+    receive: &Receiver<Step>,
+    ahead: &Ahead,
+    format: Format,
+    send: &Sender<Piece<Buffer>>,
+) -> Stage<()> {
     let mut frame = None;
     let mut reflow = Reflow::default();
     let mut is_first = true;
@@ -161,29 +128,30 @@ fn check(receive: &Receiver<Ordered>, send: &Sender<Piece<Buffer>>) -> Stage<()>
         }
         send.put(Piece::Data(buffer))
     };
+    let mut unit = 0;
     loop {
-        let buffer = match receive.recv().map_err(|_| Halt::Neighbour)? {
-            Ordered::Start(header) => {
-                frame = Some(lz4::Check::new(header));
-                continue;
+        match receive.recv().map_err(|_| Halt::Neighbour)? {
+            Step::Check(of_frame) => frame = Some(of_frame),
+            Step::Checked(checksum, offset) => {
+                let ended = frame.take().map_or(Ok(()), |frame: lz4::Check| frame.finish(checksum));
+                ended.map_err(|error| decode::broken(format, offset, &error))?;
             }
-            Ordered::FrameEnd(checksum, offset) => {
-                let ended = frame.take().map_or(Ok(()), |frame| frame.finish(checksum));
-                ended.map_err(|error| broken(offset, error))?;
-                continue;
+            Step::Unit(decoded) => {
+                ahead.turn(unit);
+                unit += 1;
+                while let Piece::Data(buffer) = decoded.recv().map_err(|_| Halt::Neighbour)?? {
+                    if let Some(frame) = &mut frame {
+                        frame.update(buffer.filled());
+                    }
+                    reflow.push(buffer, &mut hand_on)?;
+                }
             }
-            Ordered::End => break,
-            Ordered::Ready(buffer) => buffer,
-            Ordered::Later(result, offset) => {
-                let decoded = result.recv().map_err(|_| Halt::Neighbour)?;
-                decoded.map_err(|error| broken(offset, error))?
-            }
-        };
-        if let Some(frame) = &mut frame {
-            frame.update(buffer.filled());
+            Step::End => break,
         }
-        reflow.push(buffer, &mut hand_on)?;
     }
     reflow.finish().map_or(Ok(()), hand_on)?;
     send.put(Piece::End)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

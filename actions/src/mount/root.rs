@@ -94,6 +94,12 @@ impl Root {
         Ok(syncfs(&self.directory)?)
     }
 
+    /// Bytes that are free for those who are not the superuser.
+    pub fn free(&self) -> io::Result<u64> {
+        let room = fstatvfs(&self.directory)?;
+        Ok(room.blocks_available() * room.fragment_size())
+    }
+
     /// Reads the regular file `path`, at most `limit` bytes of it.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         let failed =

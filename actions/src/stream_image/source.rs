@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use nibs_job::params::Image;
+use nibs_job::params::{Image, Tuf};
 use nibs_job::{Location, Secret};
 use url::Url;
 
+use super::tuf;
 use crate::disk::Disk;
 use crate::http::{self, ClientCertificate};
+use crate::image::tuf::TufError;
 use crate::image::{
     self, Access, Credentials, Expected, Fetch, FileSource, Registry, Source, xz_size,
 };
@@ -46,11 +48,17 @@ impl Opened {
 
 /// Asks for the image.
 pub(super) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
+    if let Some(tuf) = &image.tuf {
+        return open_target(image, tuf, context, stop);
+    }
     let mut served = Expected { sha256: image.sha256, sha512: image.sha512 };
     let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };
     let source: Box<dyn Source> = match image.locations() {
         [Location::File(path)] => Box::new(FileSource::open(path)?),
         [Location::Oci(reference)] => {
+            if reference.plain_http && image.password.is_some() {
+                context.sink.warning(in_plain_text(reference, "oci"));
+            }
             let fetch = fetch(image, Vec::new(), context, stop)?;
             let registry = Registry::new(reference.clone(), credentials(image));
             let layer = registry.resolve(&fetch)?;
@@ -82,13 +90,43 @@ pub(super) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Open
     Ok(Opened { source, served, whole, at_least })
 }
 
-/// Where the image is, in words.
-pub(super) fn place(image: &Image) -> impl fmt::Display {
-    let all: Vec<String> = image.locations().iter().map(ToString::to_string).collect();
-    all.join(" or ")
+/// Finds the image in its repository, whose digest of it goes beside those of the job.
+fn open_target(image: &Image, tuf: &Tuf, context: &Context, stop: &Stop) -> Result<Opened, Error> {
+    warn_of_plain_text(image, &tuf::urls(tuf), context);
+    let fetch = fetch(image, Vec::new(), context, stop)?;
+    let target = tuf::find(tuf, &fetch, context)?;
+    if let Some(expected) = image.sha256.filter(|expected| *expected != target.sha256) {
+        let (expected, found) = (Box::new(expected), Box::new(target.sha256));
+        let error = TufError::OtherDigest { name: target.name, expected, found };
+        return Err(image::Error::from(error).into());
+    }
+    let served = Expected { sha256: Some(target.sha256), sha512: image.sha512 };
+    let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };
+    let source = target.open(&fetch)?;
+    let at_least = if target.name.ends_with(".xz") { xz_size(&*source) } else { None };
+    Ok(Opened { source, served, whole, at_least })
 }
 
-fn fetch(image: &Image, urls: Vec<Url>, context: &Context, stop: &Stop) -> Result<Fetch, Error> {
+/// The places where the image may be, in words.
+pub(super) fn places(image: &Image) -> Vec<String> {
+    match &image.tuf {
+        Some(tuf) => vec![format!("an image of the TUF repository {}", tuf.metadata_url)],
+        None => image.locations().iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Where the image is, in words.
+pub(super) fn place(image: &Image) -> impl fmt::Display {
+    places(image).join(" or ")
+}
+
+/// A transfer of the image, or of what belongs to it.
+pub(super) fn fetch(
+    image: &Image,
+    urls: Vec<Url>,
+    context: &Context,
+    stop: &Stop,
+) -> Result<Fetch, Error> {
     Ok(Fetch {
         urls,
         client: http::client(&options(image, &context.http)?)?,
@@ -148,9 +186,10 @@ fn warn_of_plain_text(image: &Image, urls: &[Url], context: &Context) {
         return;
     }
     for url in urls.iter().filter(|url| url.scheme() == "http") {
-        context.sink.warning(format!(
-            "{} gets the job's credentials in plain text; use https://",
-            Location::Http(url.clone())
-        ));
+        context.sink.warning(in_plain_text(Location::Http(url.clone()), "https"));
     }
+}
+
+fn in_plain_text(place: impl fmt::Display, secure: &str) -> String {
+    format!("{place} gets the job's credentials in plain text; use {secure}://")
 }

@@ -12,7 +12,7 @@ use super::support::*;
 
 /// A loop device over a file, detached when it goes.
 pub(crate) struct Loop {
-    node: PathBuf,
+    pub(crate) node: PathBuf,
     backing: tempfile::NamedTempFile,
 }
 
@@ -196,8 +196,8 @@ fn what_uses_a_disk_is_stopped_if_the_job_says_so() {
     let image = file(&image(8 << 20));
     let place = tempfile::tempdir().unwrap();
     let uses: [(&str, &str, &[&std::ffi::OsStr], &str); 2] = [
-        ("mkfs.ext4", "mount", &[node, place.path().as_os_str()], "unmounted"),
-        ("mkswap", "swapon", &[node], "switched off swap"),
+        ("mkfs.ext4", "mount", &[node, place.path().as_os_str()], "unmount"),
+        ("mkswap", "swapon", &[node], "switch off swap"),
     ];
     for (make, start, arguments, said) in uses {
         if !succeeds(make, &[node]) || !succeeds(start, arguments) {

@@ -2,7 +2,9 @@
 //! loop devices.
 
 mod access;
+mod bmap;
 mod damaged;
+mod faulty_disk;
 mod loop_device;
 mod mirrors;
 mod misread;
@@ -14,4 +16,5 @@ mod segments;
 mod server;
 mod support;
 mod tls;
+mod tuf;
 mod web;

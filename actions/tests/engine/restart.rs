@@ -16,7 +16,8 @@ fn a_changed_image_is_installed_from_its_first_byte() {
     let faults = vec![Fault::Cut(SIZE / 2), Fault::IgnoreRange, Fault::None];
     let server = Server::start(body.clone(), Tag::Strong, faults);
     let digest = sha256(&body).sha256.unwrap();
-    let (result, ears) = disk.run(server.url.as_str(), &json!({ "sha256": digest }));
+    let (result, ears) =
+        disk.run(server.url.as_str(), &json!({ "sha256": digest, "bmap": "none" }));
     result.unwrap();
     assert!(disk.bytes() == body);
     let resets = ears.resets.lock().unwrap();
@@ -29,7 +30,8 @@ fn a_changed_image_is_installed_from_its_first_byte() {
 fn a_server_that_never_gets_further_is_given_up() {
     let Some(disk) = Loop::attach(SIZE, &[]) else { return };
     let server = Server::start(image(SIZE), Tag::None, vec![Fault::Cut(SIZE / 2); 99]);
-    let (result, ears) = disk.run(server.url.as_str(), &json!({ "stall-timeout": "1s" }));
+    let (result, ears) =
+        disk.run(server.url.as_str(), &json!({ "stall-timeout": "1s", "bmap": "none" }));
     let error = result.unwrap_err();
     assert!(error.to_string().contains("cannot be resumed"), "{error}");
     let resets = ears.resets.lock().unwrap().len();

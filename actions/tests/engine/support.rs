@@ -51,8 +51,22 @@ pub(crate) fn image_for(size: usize, sectors: LogicalBlockSize) -> Vec<u8> {
 }
 
 /// The formats, by the names of their tools.
-pub(crate) const FORMATS: [&str; 8] =
-    ["raw", "lz4", "lz4 -B4 -BX", "lz4 -B4 -BD", "gzip", "xz", "zstd", "bzip2"];
+pub(crate) const FORMATS: [&str; 11] = [
+    "raw",
+    "lz4",
+    "lz4 -B4 -BX",
+    "lz4 -B4 -BD",
+    "gzip",
+    "bgzip",
+    "xz",
+    "xz -T",
+    "zstd",
+    "pzstd",
+    "bzip2",
+];
+
+/// How much of an image is in one part of it that is decoded by itself.
+const PART: usize = 40_000;
 
 pub(crate) fn encode(format: &str, content: &[u8]) -> Vec<u8> {
     match format {
@@ -79,12 +93,31 @@ pub(crate) fn encode(format: &str, content: &[u8]) -> Vec<u8> {
             encoder.write_all(content).unwrap();
             encoder.finish().unwrap()
         }
+        "bgzip" => content.chunks(PART).chain([&[][..]]).flat_map(bgzip_member).collect(),
         "xz" => liblzma::encode_all(content, 1).unwrap(),
+        "xz -T" => {
+            let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+            for block in content.chunks(PART) {
+                encoder.write_all(block).unwrap();
+                // Ends the block.
+                encoder.flush().unwrap();
+            }
+            encoder.finish().unwrap()
+        }
         "zstd" => {
             let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
             encoder.include_checksum(true).unwrap();
             encoder.write_all(content).unwrap();
             encoder.finish().unwrap()
+        }
+        // Each frame is behind one to be skipped, which says how long it is.
+        "pzstd" => {
+            let frames = content.chunks(PART).map(|part| encode("zstd", part));
+            let behind_length = frames.flat_map(|frame| {
+                let length = (frame.len() as u32).to_le_bytes();
+                [&b"\x50\x2a\x4d\x18\x04\0\0\0"[..], &length, &frame].concat()
+            });
+            behind_length.collect()
         }
         "bzip2" => {
             let level = bzip2::Compression::best();
@@ -94,6 +127,19 @@ pub(crate) fn encode(format: &str, content: &[u8]) -> Vec<u8> {
         }
         other => panic!("no format {other}"),
     }
+}
+
+/// A gzip member that says how long it is.
+fn bgzip_member(content: &[u8]) -> Vec<u8> {
+    /// Where the length is, behind the header and the names and sizes of fields.
+    const LENGTH: usize = 16;
+    let builder = flate2::GzBuilder::new().extra(&b"BC\x02\0\0\0"[..]);
+    let mut encoder = builder.write(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    let mut member = encoder.finish().unwrap();
+    let length = u16::try_from(member.len() - 1).unwrap();
+    member[LENGTH..LENGTH + 2].copy_from_slice(&length.to_le_bytes());
+    member
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> Expected {
@@ -107,7 +153,7 @@ pub(crate) fn no_digest() -> Expected {
 
 /// All that can be proven.
 pub(crate) fn proof(served: Expected, image: Expected) -> Proof {
-    Proof { served, image, read_back: true, only: None }
+    Proof { served, image, read_back: true, ..Proof::default() }
 }
 
 /// A disk in memory that fails where it is told to.
@@ -131,8 +177,12 @@ pub(crate) enum Done {
 impl MemoryDisk {
     /// A disk that holds an older system, with a GPT at both ends.
     pub(crate) fn with_old_system(size: usize) -> Self {
+        Self::holding(old_system(size))
+    }
+
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
         Self {
-            bytes: Mutex::new(old_system(size)),
+            bytes: Mutex::new(bytes),
             fails_at: None,
             sector_size: 512,
             log: Mutex::new(Vec::new()),
@@ -192,6 +242,38 @@ fn old_system(size: usize) -> Vec<u8> {
 fn has_table(bytes: &[u8]) -> bool {
     let last = bytes.len() - 512;
     [512, 4096, last, bytes.len() - 4096].iter().any(|at| bytes[*at..].starts_with(SIGNATURE))
+}
+
+/// Whether firmware would take the table that is at either end of a disk of 512-byte sectors.
+pub(crate) fn has_sound_table(disk: &[u8]) -> bool {
+    is_sound_table(disk, 1) || is_sound_table(disk, disk.len() / 512 - 1)
+}
+
+/// Whether a sector has a GPT header with right checksums, of its own and of its entries, that says
+/// to be there.
+fn is_sound_table(disk: &[u8], sector: usize) -> bool {
+    let number = |bytes: &[u8], at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
+    };
+    let mut header = disk[sector * 512..][..92].to_vec();
+    let own = number(&header, 16, 4);
+    header[16..20].fill(0);
+    let crc = |bytes: &[u8]| {
+        let mut crc = !0_u32;
+        for byte in bytes {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = (crc >> 1) ^ (0xedb8_8320 & (0_u32.wrapping_sub(crc & 1)));
+            }
+        }
+        u64::from(!crc)
+    };
+    let entries = (number(&header, 72, 8) as usize).saturating_mul(512);
+    let entries = entries..entries.saturating_add(128 * 128);
+    header.starts_with(SIGNATURE)
+        && own == crc(&header)
+        && number(&header, 24, 8) == sector as u64
+        && disk.get(entries).is_some_and(|entries| crc(entries) == number(&header, 88, 4))
 }
 
 impl Target for MemoryDisk {

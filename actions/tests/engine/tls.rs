@@ -1,7 +1,8 @@
 //! HTTPS: a server whose certificate is trusted, and one whose is not.
 //!
 //! `data/tls` holds a self-signed certificate for 127.0.0.1 and its key, made with
-//! `openssl req -x509 -newkey ec … -days 36500 -addext subjectAltName=IP:127.0.0.1`.
+//! `openssl req -x509 -newkey ec … -days 36500 -addext subjectAltName=IP:127.0.0.1`, and one more
+//! of nobody that the server knows.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -31,6 +32,8 @@ enum Clients {
     All,
     /// Those with the certificate in `data/tls`.
     Known,
+    /// The same, in TLS 1.2, where a certificate is refused within the handshake.
+    KnownInTls12,
 }
 
 /// Answers every request with the same few bytes, over TLS.
@@ -38,12 +41,16 @@ fn serve(clients: Clients) -> url::Url {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificate = CertificateDer::from_pem_file(data("cert.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(data("key.pem")).unwrap();
+    let versions = match clients {
+        Clients::KnownInTls12 => &[&rustls::version::TLS12],
+        _ => rustls::DEFAULT_VERSIONS,
+    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap();
     let builder = match clients {
         Clients::All => builder.with_no_client_auth(),
-        Clients::Known => {
+        Clients::Known | Clients::KnownInTls12 => {
             let mut roots = RootCertStore::empty();
             roots.add(certificate.clone()).unwrap();
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -103,15 +110,37 @@ fn a_certificate_that_nobody_vouches_for_fails_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+/// What a client is made from that trusts the server, and shows it the certificate of this name.
+fn as_client(certificate: &str, key: &str) -> http::Options {
+    let pem = |name| std::fs::read_to_string(data(name)).unwrap();
+    let (certificate, key) = (pem(certificate), Secret::new(pem(key)));
+    http::Options {
+        client_certificate: Some(http::ClientCertificate { certificate, key }),
+        ..trusting()
+    }
+}
+
+fn trusting() -> http::Options {
+    http::Options { ca_bundles: vec![data("cert.pem")], ..Default::default() }
+}
+
 #[test]
 fn a_client_certificate_is_shown_to_a_server_that_asks() {
-    let pem = |name| std::fs::read_to_string(data(name)).unwrap();
-    let trusting = http::Options { ca: Some(pem("cert.pem")), ..Default::default() };
-    let (certificate, key) = (pem("cert.pem"), Secret::new(pem("key.pem")));
-    let known = http::Options {
-        client_certificate: Some(http::ClientCertificate { certificate, key }),
-        ..trusting.clone()
-    };
-    assert_eq!(fetch(&known, Clients::Known).unwrap(), b"hello");
-    fetch(&trusting, Clients::Known).unwrap_err();
+    for server in [Clients::Known, Clients::KnownInTls12] {
+        assert_eq!(fetch(&as_client("cert.pem", "key.pem"), server).unwrap(), b"hello");
+    }
+}
+
+#[test]
+fn a_client_certificate_that_the_server_refuses_or_misses_fails_at_once() {
+    for server in [Clients::Known, Clients::KnownInTls12] {
+        for client in [as_client("stranger.pem", "stranger-key.pem"), trusting()] {
+            let begun = Instant::now();
+            let error = fetch(&client, server).unwrap_err();
+            assert!(matches!(error, Error::ClientCertificate { .. }), "{error}");
+            assert_eq!(error.class(), Class::InvalidInput);
+            assert!(error.to_string().contains("client-cert and client-key"), "{error}");
+            assert!(begun.elapsed() < STALL, "it was tried again for {:?}", begun.elapsed());
+        }
+    }
 }

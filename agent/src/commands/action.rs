@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nibs_job::{Action, DEFAULT_REPORT_TIMEOUT, DecodeError, Job, Task, dotted};
 
-use super::{Exit, Usage, local};
+use super::{Exit, Usage, explain, local};
 use crate::cli::ActionArgs;
 
 /// `nibs action NAME --with k=v…`
@@ -14,6 +14,9 @@ pub(super) async fn action(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let job = job(&args).map_err(|e| Usage(format!("action {}: {e}", args.name)))?;
+    if args.explain {
+        return explain::action(&job.actions[0], ca, json).await;
+    }
     let journal = local::journal(&job.id, json, args.events.as_deref())?;
     local::run(&job, &journal, ca).await
 }

@@ -65,10 +65,13 @@ pub(super) async fn agent(
     };
     let leased = network.as_ref().and_then(Keeper::network).map(|network| network.mac);
     let machine = here.machine_id(args.id, leased)?;
-    let runner = Arc::new(here.runner()?);
+    let mut runner = here.runner()?;
+    if let Some(keeper) = &network {
+        runner = runner.leased(keeper.watch());
+    }
     let agent = Agent {
         client: Client::new(here.http()?, endpoint, machine),
-        executor: Executor::new(runner, Limits::default(), cancel.clone()),
+        executor: Executor::new(Arc::new(runner), Limits::default(), cancel.clone()),
         cancel,
         json,
         state: args.state,

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nibs_actions::{Machine, http};
+use nibs_actions::{Context, Machine, Sink, Stop, http};
 use nibs_job::{Facts, Mac};
 use reqwest::dns::Resolve;
+use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::{Usage, proxies};
@@ -104,6 +105,18 @@ impl Here {
         let user_agent = concat!("nibs/", env!("CARGO_PKG_VERSION")).to_owned();
         let proxies = proxies::from_environment(|name| std::env::var(name).ok())?;
         Ok(http::Options { ca_bundles, proxies, resolver, user_agent, ..http::Options::default() })
+    }
+
+    /// What an action gets that runs beside no job.
+    pub(super) fn context(&self, stop: Stop, sink: Arc<dyn Sink>) -> anyhow::Result<Context> {
+        Ok(Context {
+            machine: Machine::default(),
+            stop,
+            sink,
+            runtime: Handle::current(),
+            http: self.http_options()?,
+            installed_disk: None,
+        })
     }
 
     /// What runs actions on this machine. Needs a tokio runtime.

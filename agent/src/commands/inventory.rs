@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Context;
-use nibs_job::{Facts, Firmware, Size};
+use nibs_job::{DiskFacts, Facts, Firmware, Size};
 
 use super::Exit;
 use super::here::Here;
@@ -38,14 +38,7 @@ fn table(facts: &Facts) -> String {
     row("serial", facts.serial.clone());
     row("uuid", facts.uuid.clone());
     for disk in &facts.disks {
-        let mut words = vec![disk.path.clone(), Size(disk.size).to_string()];
-        words.push(format!("{}-byte sectors", disk.sector_size));
-        words.push(if disk.rotational { "spinning".into() } else { "solid state".into() });
-        words.extend(disk.removable.then(|| "removable".into()));
-        words.extend(disk.model.as_ref().map(|model| format!("model {model:?}")));
-        words.extend(disk.serial.as_ref().map(|serial| format!("serial {serial:?}")));
-        words.extend(disk.wwn.as_ref().map(|wwn| format!("wwn {wwn}")));
-        row("disk", Some(words.join(", ")));
+        row("disk", Some(disk_in_words(disk)));
     }
     for interface in &facts.interfaces {
         let link = if interface.carrier { "link" } else { "no link" };
@@ -54,6 +47,18 @@ fn table(facts: &Facts) -> String {
         row("interface", Some(words.join(", ")));
     }
     page
+}
+
+/// A disk by all that a job may choose it by.
+pub(super) fn disk_in_words(disk: &DiskFacts) -> String {
+    let mut words = vec![disk.path.clone(), Size(disk.size).to_string()];
+    words.push(format!("{}-byte sectors", disk.sector_size));
+    words.push(if disk.rotational { "spinning".into() } else { "solid state".into() });
+    words.extend(disk.removable.then(|| "removable".into()));
+    words.extend(disk.model.as_ref().map(|model| format!("model {model:?}")));
+    words.extend(disk.serial.as_ref().map(|serial| format!("serial {serial:?}")));
+    words.extend(disk.wwn.as_ref().map(|wwn| format!("wwn {wwn}")));
+    words.join(", ")
 }
 
 fn firmware(facts: &Facts) -> String {
@@ -73,7 +78,7 @@ fn firmware(facts: &Facts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nibs_job::{DiskFacts, InterfaceFacts};
+    use nibs_job::InterfaceFacts;
 
     #[test]
     fn the_page_shows_what_a_job_selects_by() {

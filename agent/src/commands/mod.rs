@@ -2,7 +2,10 @@
 
 mod action;
 mod agent;
+pub mod bootconfig;
 mod check;
+mod explain;
+mod explanation;
 mod here;
 mod inventory;
 mod job_file;
@@ -18,7 +21,7 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cli::{Check, Cli, Command};
+use crate::cli::{Cli, Command};
 use crate::view;
 
 /// The actions bring their own threads; two are enough for talking.
@@ -54,7 +57,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Agent(args) => block_on(agent::agent(args, ca, json)),
         Command::Run(args) => block_on(run::run(args, ca, json)),
         Command::Action(args) => block_on(action::action(args, ca, json)),
-        Command::Check(Check::Job { file }) => check::job(&file),
+        Command::Bootconfig(command) => bootconfig::run(&command),
+        Command::Check(what) => check::check(what, json),
         Command::Inventory => inventory::inventory(json),
         Command::PostMortem(args) => block_on(post_mortem::post_mortem(args, ca)),
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::job_file::JobFile;
-use super::{Exit, local};
+use super::{Exit, explain, local};
 use crate::cli::RunArgs;
 use crate::executor::refuse;
 
@@ -14,6 +14,11 @@ const NO_ID: &str = "job";
 pub(super) async fn run(args: RunArgs, ca: Option<PathBuf>, json: bool) -> anyhow::Result<Exit> {
     let file = JobFile::read(&args.job)?;
     match file.parse() {
+        Ok(job) if args.explain => explain::job(&job, ca, json).await,
+        Err(error) if args.explain => {
+            eprintln!("nibs: {}: {error}", args.job.display());
+            Ok(Exit::Failed)
+        }
         Ok(job) => {
             let journal = local::journal(&job.id, json, args.events.as_deref())?;
             local::run(&job, &journal, ca).await

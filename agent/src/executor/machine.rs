@@ -5,27 +5,38 @@ use std::sync::Arc;
 use nibs_actions::{Context, Done, Error, Machine, Sink, Stop, http};
 use nibs_job::{LogLevel, Progress, Task};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::{Attempt, Failure, Notes, Runner};
+use crate::net::Network;
 
 /// Runs actions on this machine.
 #[derive(Debug)]
 pub struct ThisMachine {
     http: http::Options,
     runtime: Handle,
+    network: Option<watch::Receiver<Option<Network>>>,
 }
 
 impl ThisMachine {
     /// `http` says how images are fetched. Needs a tokio runtime around it.
     pub fn new(http: http::Options) -> Self {
-        Self { http, runtime: Handle::current() }
+        Self { http, runtime: Handle::current(), network: None }
+    }
+
+    /// Lets actions know the lease that the agent itself keeps.
+    pub fn leased(mut self, network: watch::Receiver<Option<Network>>) -> Self {
+        self.network = Some(network);
+        self
     }
 }
 
 impl Runner for ThisMachine {
     fn run(&self, task: &Task, attempt: Attempt) -> Result<Done, Failure> {
+        let network = self.network.as_ref().and_then(|network| network.borrow().clone());
+        let machine = Machine { lease: network.as_ref().map(Into::into), ..Machine::default() };
         let context = Context {
-            machine: Machine::default(),
+            machine,
             stop: Stop { cancel: attempt.cancel, deadline: attempt.deadline },
             sink: Arc::new(attempt.notes),
             runtime: self.runtime.clone(),

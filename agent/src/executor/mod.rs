@@ -134,8 +134,9 @@ impl Executor {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
         });
         let mut legacy = Legacy::default();
-        let mut stopped = None;
-        for (index, action) in job.actions.iter().enumerate() {
+        let mut stopped = bad_files(job, journal);
+        let actions = if stopped.is_none() { &job.actions[..] } else { &[] };
+        for (index, action) in actions.iter().enumerate() {
             match self.action(index, action, journal, &mut legacy).await {
                 Outcome::Succeeded | Outcome::Degraded { .. } => {}
                 Outcome::Failed { class, message } => {
@@ -247,6 +248,27 @@ impl Executor {
         notes.close();
         result
     }
+}
+
+/// Looks into the files that a job writes, before it touches a disk: why nothing of it may run.
+fn bad_files(job: &Job, journal: &Journal) -> Option<Outcome> {
+    let findings = nibs_precheck::check(job);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        findings.iter().partition(|finding| finding.diagnostic.is_error());
+    // That action warns itself, and of what it fetches as well.
+    let warns = |action: &Action| matches!(action.task, Task::Bottlerocket(_));
+    if !job.actions.iter().any(warns) {
+        for warning in warnings {
+            let message = warning.to_string();
+            journal.record(EventKind::Warning { action: None, message });
+        }
+    }
+    if errors.is_empty() {
+        return None;
+    }
+    let errors: Vec<_> = errors.into_iter().map(ToString::to_string).collect();
+    let message = format!("the job is not valid: {}", errors.join("; "));
+    Some(Outcome::Failed { class: Class::InvalidInput, message })
 }
 
 /// Tells the end of a job that nothing was run of, such as one that does not decode.

@@ -157,6 +157,7 @@ mod tests {
             dev: root.join("dev"),
             proc: root.join("proc"),
             efivars: root.join("sys/firmware/efi/efivars"),
+            ..Machine::default()
         }
     }
 

@@ -15,10 +15,12 @@ mod netlink;
 pub mod resolver;
 mod seek;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Net};
+use nibs_bottlerocket::net_toml;
 use nibs_job::Mac;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -64,6 +66,25 @@ pub struct Network {
     pub lease: Lease,
 }
 
+impl From<&Network> for net_toml::Lease {
+    fn from(Network { mac, lease, .. }: &Network) -> Self {
+        let net = |address, prefix| IpNet::from(Ipv4Net::new_assert(address, prefix));
+        let route =
+            |route: &Route| (net(route.destination, route.prefix), route.gateway.map(IpAddr::V4));
+        Self {
+            // A MAC address of ours is one of theirs, in the same spelling.
+            interface: mac.to_string().parse().expect("a MAC address names an interface"),
+            addresses: vec![net(lease.address, lease.prefix)],
+            // The default route is among the routes.
+            gateway: None,
+            routes: lease.routes.iter().map(route).collect(),
+            name_servers: lease.name_servers.iter().copied().map(IpAddr::V4).collect(),
+            search: lease.search.clone(),
+            domain: lease.domain.clone(),
+        }
+    }
+}
+
 /// Keeps a network up. Dropping it ends the renewals; what is configured stays.
 #[derive(Debug)]
 pub struct Keeper {
@@ -75,6 +96,11 @@ impl Keeper {
     /// The network as it is now; none while a lost lease is replaced.
     pub fn network(&self) -> Option<Network> {
         self.network.borrow().clone()
+    }
+
+    /// Where the network can be seen for as long as it is kept.
+    pub fn watch(&self) -> watch::Receiver<Option<Network>> {
+        self.network.clone()
     }
 
     /// Waits until the network has changed: renewed with other values, lost, or up again.
@@ -246,4 +272,39 @@ async fn wait_until(deadline: Option<Instant>) {
 pub(crate) fn switch_on_loopback() -> std::io::Result<()> {
     let index = nix::net::if_::if_nametoindex("lo")?;
     netlink::Netlink::open()?.set_up(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_handed_on_with_its_routes_and_its_interface_by_address() {
+        let to = |destination, prefix, gateway| Route { destination, prefix, gateway };
+        let gateway = Ipv4Addr::new(10, 0, 0, 1);
+        let lease = Lease {
+            address: Ipv4Addr::new(10, 0, 0, 9),
+            prefix: 24,
+            routes: vec![to(Ipv4Addr::UNSPECIFIED, 0, Some(gateway))],
+            mtu: None,
+            name_servers: vec![gateway],
+            domain: Some("lab.example".into()),
+            search: Vec::new(),
+            host_name: None,
+            server: gateway,
+            duration: None,
+            renew_after: Duration::MAX,
+            rebind_after: Duration::MAX,
+        };
+        let mac = "52:54:00:AB:00:01".parse().unwrap();
+        let network = Network { interface: "eth0".into(), mac, lease };
+        let (made, dns) = net_toml::from_lease(&(&network).into()).unwrap();
+        let text = net_toml::render(&made, None, &net_toml::Names::NONE).unwrap();
+        assert!(
+            text.contains("[\"52:54:00:ab:00:01\".static4]\naddresses = [\"10.0.0.9/24\"]"),
+            "{text}"
+        );
+        assert!(text.contains("to = \"default\"\nvia = \"10.0.0.1\""), "{text}");
+        assert_eq!(dns.search_list, ["lab.example"]);
+    }
 }

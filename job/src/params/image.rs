@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Tuf;
 use crate::{HexDigest, Location, Secret, Span};
 
 /// How long a transfer may bring no byte before it has failed.
@@ -18,6 +19,9 @@ pub const MAX_CONNECTIONS: u8 = 8;
 /// does not fill.
 const DEFAULT_CONNECTIONS: u8 = 1;
 
+/// How a job says that no block map is to be used.
+const NO_MAP: &str = "none";
+
 /// An image: where it is and how its bytes are proven.
 ///
 /// Its compression (none, lz4, gzip, xz, zstd, bzip2) is told by its first bytes, never by a name.
@@ -27,16 +31,19 @@ const DEFAULT_CONNECTIONS: u8 = 1;
     deny_unknown_fields,
     rename_all = "kebab-case",
     remote = "Self",
-    expecting = "a table with at least url"
+    expecting = "a table with at least url or tuf"
 )]
 pub struct Image {
     /// `http://`, `https://`, `oci://` or `file://` URL, or an absolute path. Either this or
-    /// `urls`.
+    /// `urls` or `tuf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Location>,
     /// `http://` and `https://` URLs of mirrors of the same image, tried in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<Location>,
+    /// Out of a TUF repository, instead of `url` and `urls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuf: Option<Tuf>,
     /// SHA-256 of the bytes as they are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<HexDigest<32>>,
@@ -49,6 +56,10 @@ pub struct Image {
     /// SHA-512 of the image after decompression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncompressed_sha512: Option<HexDigest<64>>,
+    /// The image's block map (bmap): an `http://`, `https://` or `file://` URL, an absolute path, or
+    /// `none`. Default: the one that is found beside the image, if any is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmap: Option<Bmap>,
     /// How long the transfer may bring no byte before it has failed.
     #[serde(default = "default_stall_timeout")]
     pub stall_timeout: Span,
@@ -87,8 +98,43 @@ pub struct Image {
     pub no_proxy: Option<String>,
 }
 
+/// Which block map is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Bmap {
+    /// None, and none is looked for.
+    None,
+    /// The one that is there: [`Location::Http`] or [`Location::File`].
+    At(Location),
+}
+
+impl TryFrom<String> for Bmap {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        const EXPECTED: &str = "expected http://…, https://…, file:///…, an absolute path or none";
+        if text == NO_MAP {
+            return Ok(Self::None);
+        }
+        match Location::try_from(text) {
+            Ok(Location::Oci(_)) | Err(_) => Err(EXPECTED.into()),
+            Ok(location) => Ok(Self::At(location)),
+        }
+    }
+}
+
+impl From<Bmap> for String {
+    fn from(choice: Bmap) -> Self {
+        match choice {
+            Bmap::None => NO_MAP.into(),
+            Bmap::At(location) => location.into(),
+        }
+    }
+}
+
 impl Image {
-    /// Where the image is: one place, or its mirrors in order. Never empty.
+    /// Where the image is: one place, or its mirrors in order; empty if it is out of a TUF
+    /// repository.
     pub fn locations(&self) -> &[Location] {
         match &self.url {
             Some(url) => std::slice::from_ref(url),
@@ -105,10 +151,20 @@ impl Image {
     }
 
     fn checked(self) -> Result<Self, String> {
-        match (&self.url, self.urls.is_empty()) {
-            (None, true) => return Err("key `url` is missing (or `urls`, for mirrors)".into()),
-            (Some(_), false) => return Err("has both url and urls; expected one of them".into()),
-            _ => {}
+        let places = [
+            ("url", self.url.is_some()),
+            ("urls", !self.urls.is_empty()),
+            ("tuf", self.tuf.is_some()),
+        ];
+        let given: Vec<_> =
+            places.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        match given[..] {
+            [_] => {}
+            [] => return Err("key `url` is missing (or `urls`, for mirrors, or `tuf`)".into()),
+            _ => {
+                let keys = given.join(" and ");
+                return Err(format!("has both {keys}; expected one of them"));
+            }
         }
         let is_http = |location: &Location| matches!(location, Location::Http(_));
         if let Some(other) = self.urls.iter().find(|location| !is_http(location)) {

@@ -17,17 +17,21 @@ macro_rules! checked_on_decode {
 }
 
 mod boot_order;
+mod bottlerocket;
 mod disk;
 mod image;
 mod partition;
 mod power;
 mod stream_image;
+mod tuf;
 mod write_files;
 
 pub use boot_order::{BootOrder, BootPolicy};
+pub use bottlerocket::{Bootconfig, Bottlerocket, Duplicates, Net, NetFrom, SecureBoot, UserData};
 pub use disk::{DiskSelector, Pick};
-pub use image::{DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
+pub use image::{Bmap, DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
 pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
 pub use stream_image::{StreamImage, Verify};
+pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
 pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};

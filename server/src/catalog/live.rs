@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nibs_job::{Class, DecodeError, Job};
+use nibs_precheck::Finding;
 use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Catalog, Fault, JOBS, MATCHES, Match, files};
+use super::{Catalog, JOBS, MATCHES, Match, files};
 
 /// How often the files are looked at: a look costs one `stat` each, and an operator who edits a
 /// file and turns to the machine is never faster.
@@ -40,6 +41,14 @@ pub enum PutError {
         /// What is wrong, and where.
         source: DecodeError,
     },
+    /// It holds files that the machine would not take.
+    #[error("storing {file}: {}", lines(findings))]
+    Refused {
+        /// Where it would have been stored.
+        file: String,
+        /// All that was found in them, errors and warnings.
+        findings: Vec<Finding>,
+    },
     /// Another file is in the way.
     #[error("storing {file}: {other} {why}; change or remove that file")]
     Conflict {
@@ -60,11 +69,27 @@ pub enum PutError {
     },
 }
 
+fn lines(findings: &[Finding]) -> String {
+    let errors = findings.iter().filter(|finding| finding.diagnostic.is_error());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A job that was stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The job.
+    pub job: Arc<Job>,
+    /// What cannot work in it; no errors.
+    pub findings: Vec<Finding>,
+}
+
 impl PutError {
     /// Whose fault it is.
     pub fn class(&self) -> Class {
         match self {
-            Self::Invalid { .. } | Self::Conflict { .. } => Class::InvalidInput,
+            Self::Invalid { .. } | Self::Refused { .. } | Self::Conflict { .. } => {
+                Class::InvalidInput
+            }
             Self::Write { .. } => Class::Environment,
         }
     }
@@ -77,7 +102,7 @@ impl Live {
             fs::create_dir_all(directory.join(folder))?;
         }
         let catalog = Catalog::read(directory);
-        tell(&[], catalog.faults());
+        tell(&Catalog::default(), &catalog);
         let current = watch::Sender::new(Arc::new(catalog));
         Ok(Self { directory: directory.to_owned(), current, turn: Mutex::new(()) })
     }
@@ -123,7 +148,7 @@ impl Live {
         if before.files == after.files && before.faults() == after.faults() {
             return;
         }
-        tell(before.faults(), after.faults());
+        tell(&before, &after);
         info!(
             jobs = after.jobs().count(),
             matches = after.matches().len(),
@@ -134,7 +159,7 @@ impl Live {
     }
 
     /// Stores a job. Its id is `id`, which it may leave out.
-    pub fn put_job(&self, id: &str, mut value: Value) -> Result<Arc<Job>, PutError> {
+    pub fn put_job(&self, id: &str, mut value: Value) -> Result<Stored, PutError> {
         let file = format!("{JOBS}/{id}.json");
         let invalid = |source| PutError::Invalid { file: file.clone(), source };
         if let Value::Object(table) = &mut value {
@@ -145,6 +170,10 @@ impl Live {
             let why = format!("is {:?}; expected {id:?}, as in the URL", job.id);
             return Err(invalid(DecodeError::new(why).within("id")));
         }
+        let findings = nibs_precheck::check(&job);
+        if findings.iter().any(|finding| finding.diagnostic.is_error()) {
+            return Err(PutError::Refused { file, findings });
+        }
         self.store(&file, &value, |catalog| {
             let mut jobs = catalog.jobs();
             jobs.find_map(|other| match (other.file == file, other.value.id == id) {
@@ -153,7 +182,7 @@ impl Live {
                 _ => None,
             })
         })?;
-        Ok(Arc::new(job))
+        Ok(Stored { job: Arc::new(job), findings })
     }
 
     /// Stores a match by its name.
@@ -204,12 +233,18 @@ fn is_file_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
-/// Logs the faults that came and those that went.
-fn tell(before: &[Fault], after: &[Fault]) {
-    for fault in after.iter().filter(|fault| !before.contains(fault)) {
+/// Logs the faults and warnings that came, and the faults that went.
+fn tell(before: &Catalog, after: &Catalog) {
+    for fault in after.faults().iter().filter(|fault| !before.faults().contains(fault)) {
         warn!("{}: {}", fault.file, fault.error);
     }
-    for fault in before.iter().filter(|fault| !after.iter().any(|other| other.file == fault.file)) {
-        info!("{}: mended or removed", fault.file);
+    for warning in after.warnings().iter().filter(|it| !before.warnings().contains(it)) {
+        warn!("{}: {}", warning.file, warning.warning);
+    }
+    let still = |file: &str| after.faults().iter().any(|fault| fault.file == file);
+    let mut mended: Vec<_> = before.faults().iter().map(|fault| fault.file.as_str()).collect();
+    mended.dedup();
+    for file in mended.into_iter().filter(|file| !still(file)) {
+        info!("{file}: mended or removed");
     }
 }

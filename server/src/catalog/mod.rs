@@ -3,7 +3,8 @@
 //! `jobs/*` and `matches/*` of the data directory, as TOML, YAML or JSON. A [`Catalog`] is one
 //! reading of them and never changes; [`Live`] swaps it when the files do.
 //!
-//! A broken file is a [`Fault`] with its name. It takes nothing else down, with one exception on
+//! A broken file is a [`Fault`] with its name. So is a job with files for a Bottlerocket machine that
+//! the machine would not take. It takes nothing else down, with one exception on
 //! purpose: while a match cannot be read, no machine is matched, since the unreadable one might
 //! have said otherwise, and the match a machine would fall back to may be the one that wipes disks.
 
@@ -17,10 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nibs_job::{Class, Job};
+use nibs_precheck::Finding;
 use serde::{Deserialize, Serialize};
 
 pub use files::MAX_DEFINITION;
-pub use live::{Live, PutError};
+pub use live::{Live, PutError, Stored};
 pub use rule::Match;
 pub use selector::{Selector, Specificity};
 
@@ -37,6 +39,7 @@ pub struct Catalog {
     jobs: BTreeMap<String, Defined<Arc<Job>>>,
     matches: Vec<Defined<Match>>,
     faults: Vec<Fault>,
+    warnings: Vec<Warning>,
     /// What was there in each folder, to see when that changes; none if a folder failed to list.
     files: Option<Vec<Vec<Candidate>>>,
 }
@@ -58,6 +61,16 @@ pub struct Fault {
     pub file: String,
     /// What is wrong. Quotes nothing of its contents but keys, names and short values.
     pub error: String,
+}
+
+/// What cannot work in a file of the data directory that is taken nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Warning {
+    /// The file, from the data directory.
+    pub file: String,
+    /// What cannot work.
+    pub warning: String,
 }
 
 /// Why it is not known which job a machine gets.
@@ -119,10 +132,11 @@ impl Catalog {
                 .read()
                 .and_then(|value| Job::from_value(value).map_err(|e| e.to_string()));
             match job {
-                Ok(job) => {
+                Ok(job) if catalog.takes(&file, &nibs_precheck::check(&job)) => {
                     let defined = Defined { file, value: Arc::new(job) };
                     seen.entry(defined.value.id.clone()).or_default().push(defined);
                 }
+                Ok(_) => {}
                 Err(error) => catalog.faults.push(Fault { file, error }),
             }
         }
@@ -152,6 +166,20 @@ impl Catalog {
         catalog
     }
 
+    /// Notes what was found in a job; whether the job is taken.
+    fn takes(&mut self, file: &str, findings: &[Finding]) -> bool {
+        let before = self.faults.len();
+        for finding in findings {
+            let (file, text) = (file.to_owned(), finding.to_string());
+            if finding.diagnostic.is_error() {
+                self.faults.push(Fault { file, error: text });
+            } else {
+                self.warnings.push(Warning { file, warning: text });
+            }
+        }
+        self.faults.len() == before
+    }
+
     fn list(&mut self, directory: &Path, folder: &str) -> Option<Vec<Candidate>> {
         let listed = files::list(&directory.join(folder));
         if let Err(error) = &listed {
@@ -176,9 +204,14 @@ impl Catalog {
         &self.matches
     }
 
-    /// What could not be read.
+    /// What could not be read or is refused.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// What cannot work in the jobs.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Everything that is wrong: what could not be read, matches for jobs that are not there, and
@@ -236,7 +269,11 @@ impl Catalog {
 
     fn faults_in(&self, folder: &str) -> Vec<String> {
         let is_in = |file: &str| file.split('/').next() == Some(folder);
-        self.faults.iter().map(|fault| &fault.file).filter(|file| is_in(file)).cloned().collect()
+        let files = self.faults.iter().map(|fault| &fault.file).filter(|file| is_in(file));
+        // One file can have several.
+        let mut files: Vec<String> = files.cloned().collect();
+        files.dedup();
+        files
     }
 }
 

@@ -183,6 +183,57 @@ fn a_check_finds_what_reading_cannot() {
     assert!(faults[1].error.contains("the same machines as matches/1.toml"));
 }
 
+/// A job that writes a `net.toml` onto a Bottlerocket machine.
+fn job_with_net(id: &str, net: &str) -> serde_json::Value {
+    json!({ "id": id, "name": id, "actions": [{ "uses": "write-files", "with": {
+        "partition": { "name": "BOTTLEROCKET-PRIVATE" },
+        "files": [{ "path": "/net.toml", "content": net }],
+    } }] })
+}
+
+const BAD_NET: &str = "version = 1\n[eno1]\ndhcp4 = 3\ndhcp6 = 4\n";
+const ODD_NET: &str = "version = 1\n";
+
+#[test]
+fn a_job_with_files_that_the_machine_would_not_take_is_no_job() {
+    let catalog = catalog(&[
+        ("jobs/bad.json", &job_with_net("bad", BAD_NET).to_string()),
+        ("jobs/odd.json", &job_with_net("odd", ODD_NET).to_string()),
+        ("matches/1.toml", "job = \"bad\"\nselector = {}\n"),
+    ]);
+    let jobs: Vec<_> = catalog.jobs().map(|job| job.value.id.as_str()).collect();
+    assert_eq!(jobs, ["odd"]);
+    let faults: Vec<_> = catalog.faults().iter().map(|it| (&it.file[..], &it.error[..])).collect();
+    assert!(
+        matches!(faults[..], [("jobs/bad.json", one), ("jobs/bad.json", other)]
+            if one.starts_with("net.toml:3:9: error: eno1.dhcp4: ")
+                && other.starts_with("net.toml:4:9: error: eno1.dhcp6: ")),
+        "{faults:?}"
+    );
+    let warnings = catalog.warnings();
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warnings[0].file, "jobs/odd.json");
+    assert!(warnings[0].warning.contains("no devices"), "{warnings:?}");
+    let error = catalog.job_for(&machine()).unwrap_err();
+    assert!(matches!(&error, MatchError::NoSuchJob { faults, .. } if *faults == ["jobs/bad.json"]));
+}
+
+#[test]
+fn such_a_job_is_not_stored_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let live = Live::open(directory.path()).unwrap();
+    let error = live.put_job("x", job_with_net("x", BAD_NET)).unwrap_err();
+    assert_eq!(error.class(), Class::InvalidInput);
+    let text = error.to_string();
+    assert!(text.contains("storing jobs/x.json: net.toml:3:9: error: eno1.dhcp4"), "{text}");
+    let PutError::Refused { findings, .. } = error else { panic!("{error}") };
+    assert_eq!(findings.len(), 2);
+    assert!(!directory.path().join("jobs/x.json").exists());
+    let stored = live.put_job("x", job_with_net("x", ODD_NET)).unwrap();
+    assert_eq!(stored.findings.len(), 1);
+    assert_eq!(live.current().warnings().len(), 1);
+}
+
 #[test]
 fn edited_files_are_seen_and_unchanged_ones_wake_nobody() {
     let directory = tempfile::tempdir().unwrap();

@@ -16,7 +16,15 @@ pub(crate) fn check(directory: &Path) -> ExitCode {
     for fault in &faults {
         eprintln!("{}: {}", directory.join(&fault.file).display(), fault.error);
     }
+    let warnings = catalog.warnings();
+    for warning in warnings {
+        eprintln!("{}: {}", directory.join(&warning.file).display(), warning.warning);
+    }
     let (jobs, matches) = (catalog.jobs().count(), catalog.matches().len());
-    println!("{name}: {jobs} jobs, {matches} matches, {} faults", faults.len());
+    println!(
+        "{name}: {jobs} jobs, {matches} matches, {} faults, {} warnings",
+        faults.len(),
+        warnings.len()
+    );
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,6 +4,8 @@ use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use nibs_job::wire::Problem;
+use nibs_precheck::Finding;
+use serde::Serialize;
 use tracing::error;
 
 use crate::catalog::PutError;
@@ -14,11 +16,21 @@ use crate::store::StoreError;
 pub(super) struct ApiError {
     status: StatusCode,
     message: String,
+    findings: Vec<Finding>,
+}
+
+/// A [`Problem`], with what was found in the files of a job if it is about those.
+#[derive(Serialize)]
+struct Refusal {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), findings: Vec::new() }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -52,7 +64,8 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(Problem { error: self.message })).into_response()
+        let Self { status, message, findings } = self;
+        (status, Json(Refusal { problem: Problem { error: message }, findings })).into_response()
     }
 }
 
@@ -67,10 +80,12 @@ impl From<StoreError> for ApiError {
 
 impl From<PutError> for ApiError {
     fn from(error: PutError) -> Self {
+        let message = error.to_string();
         match error {
-            PutError::Invalid { .. } => Self::bad_request(error.to_string()),
-            PutError::Conflict { .. } => Self::conflict(error.to_string()),
-            PutError::Write { .. } => Self::internal(error.to_string()),
+            PutError::Invalid { .. } => Self::bad_request(message),
+            PutError::Refused { findings, .. } => Self { findings, ..Self::bad_request(message) },
+            PutError::Conflict { .. } => Self::conflict(message),
+            PutError::Write { .. } => Self::internal(message),
         }
     }
 }

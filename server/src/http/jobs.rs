@@ -14,9 +14,9 @@ use tracing::{info, warn};
 use super::App;
 use super::error::ApiError;
 use super::extract::{InBody, InPath, InQuery, block};
-use crate::catalog::Match;
+use crate::catalog::{Match, Stored};
 use crate::store::{Reported, Store};
-use crate::view::{JobView, Jobs};
+use crate::view::{JobView, Jobs, StoredView};
 use crate::{MachineId, Timestamp};
 
 /// `GET /v1/jobs`: what is defined and what is broken. No parameters of actions: those may hold
@@ -30,10 +30,11 @@ pub(super) async fn put_job(
     State(app): State<App>,
     InPath(id): InPath<String>,
     InBody(job): InBody<Value>,
-) -> Result<Json<JobView>, ApiError> {
-    let job = block(move || app.live.put_job(&id, job)).await?;
+) -> Result<Json<StoredView>, ApiError> {
+    let Stored { job, findings } = block(move || app.live.put_job(&id, job)).await?;
     info!(job = job.id, "stored a job");
-    Ok(Json(JobView::new(&job, format!("jobs/{}.json", job.id))))
+    let job = JobView::new(&job, format!("jobs/{}.json", job.id));
+    Ok(Json(StoredView { job, findings }))
 }
 
 /// `PUT /v1/matches/{name}`

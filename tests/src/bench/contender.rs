@@ -1,19 +1,15 @@
 //! Who is measured: Nibs, and what one would use instead.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::images::{Format, Image};
 use super::server::Server;
-use super::target::Target;
 
 /// A way to get an image onto a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
     /// The engine with its defaults and the digest of the image.
@@ -38,27 +34,14 @@ pub struct Job<'a> {
     pub image: &'a Image,
     /// Where it is served.
     pub server: &'a Server,
-    /// Where its files are.
-    pub directory: &'a Path,
+    /// Where the raw image is, for those that read a file.
+    pub raw: &'a Path,
     /// The agent.
     pub agent: &'a Path,
     /// Where it has to go.
-    pub target: &'a Target,
-}
-
-impl Job<'_> {
-    /// Brings what is read into the page cache, so that nobody waits for the server's disk.
-    pub fn warm(&self, contender: Contender) -> Result<()> {
-        let name = match contender {
-            Contender::QemuImg | Contender::Dd => &self.image.raw,
-            _ => &self.image.served,
-        };
-        let path = self.directory.join(name);
-        File::open(&path)
-            .and_then(|mut file| io::copy(&mut file, &mut io::sink()))
-            .with_context(|| format!("reading {}", path.display()))?;
-        Ok(())
-    }
+    pub target: &'a Path,
+    /// Whether that is a block device.
+    pub is_device: bool,
 }
 
 impl Contender {
@@ -66,13 +49,18 @@ impl Contender {
     pub const ALL: [Self; 6] =
         [Self::Nibs, Self::Pipe, Self::BmaptoolMap, Self::Bmaptool, Self::QemuImg, Self::Dd];
 
+    /// Whether it reads the raw image from a file, and not from the server.
+    pub fn reads_raw_file(self) -> bool {
+        matches!(self, Self::QemuImg | Self::Dd)
+    }
+
     /// What the report calls it.
     pub fn name(self, format: Format) -> &'static str {
         match (self, format) {
             (Self::Nibs, _) => "nibs",
             (Self::Pipe, Format::Raw) => "curl, dd",
             (Self::Pipe, Format::Lz4) => "curl, lz4, dd",
-            (Self::Pipe, Format::Zstd) => "curl, zstd, dd",
+            (Self::Pipe, Format::Zstd | Format::ZstdFrames) => "curl, zstd, dd",
             (Self::BmaptoolMap, _) => "bmaptool, bmap",
             (Self::Bmaptool, _) => "bmaptool, no bmap",
             (Self::QemuImg, _) => "qemu-img (raw, local)",
@@ -84,13 +72,13 @@ impl Contender {
     pub fn commands(self, job: &Job<'_>) -> Result<Vec<Vec<String>>> {
         let url = job.server.url(&job.image.served);
         let map = job.server.url(&job.image.bmap);
-        let local = job.directory.join(&job.image.raw).display().to_string();
-        let to = job.target.path().display().to_string();
+        let local = job.raw.display();
+        let to = job.target.display();
         let sha256 = &job.image.served_sha256;
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let dd = format!("dd of={to} bs=4M oflag=direct conv=fsync,notrunc");
         Ok(match self {
-            Self::Nibs if job.target.is_device() => vec![words(&format!(
+            Self::Nibs if job.is_device => vec![words(&format!(
                 "{} action stream-image --with image.url={url} --with image.sha256={sha256} \
                  --with disk.path={to}",
                 job.agent.display()
@@ -98,14 +86,16 @@ impl Contender {
             Self::Nibs => {
                 let this = std::env::current_exe().context("finding this program")?;
                 let this = this.display();
-                vec![words(&format!("{this} engine --url {url} --sha256 {sha256} --target {to}"))]
+                vec![words(&format!(
+                    "{this} engine write --url {url} --sha256 {sha256} --target {to}"
+                ))]
             }
             Self::Pipe => {
                 let mut commands = vec![words(&format!("curl -sf {url}"))];
                 commands.extend(match job.image.format {
                     Format::Raw => None,
                     Format::Lz4 => Some(words("lz4 -dc")),
-                    Format::Zstd => Some(words("zstd -dc")),
+                    Format::Zstd | Format::ZstdFrames => Some(words("zstd -dc")),
                 });
                 commands.push(words(&format!("{dd} iflag=fullblock")));
                 commands

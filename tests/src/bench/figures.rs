@@ -1,16 +1,17 @@
 //! Figures of runs, and what is made of them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One run of a contender, or the median of several, each figure by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Run {
     /// From the start of the first process until the target is durable.
     pub seconds: f64,
     /// User and system time of all processes, seconds.
     pub cpu_seconds: f64,
-    /// Bytes that the processes had written to storage, as the kernel accounts them.
+    /// Bytes written to storage: of the processes, as the kernel accounts them; in the virtual
+    /// machine, of its disk.
     pub written: f64,
     /// Peak resident memory of the largest process, bytes.
     pub peak_largest: f64,
@@ -19,20 +20,30 @@ pub struct Run {
     pub peak_sum: f64,
 }
 
-/// The median of each figure. Of no runs: not a number.
-pub fn median(runs: &[Run]) -> Run {
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It came to its end.
+    Finished(Run),
+    /// It was killed when its time was up.
+    TimedOut,
+}
+
+/// The median of each figure; nothing of no runs.
+pub fn median(runs: &[Run]) -> Option<Run> {
     let of = |figure: fn(&Run) -> f64| middle(runs.iter().map(figure).collect());
-    Run {
+    (!runs.is_empty()).then(|| Run {
         seconds: of(|run| run.seconds),
         cpu_seconds: of(|run| run.cpu_seconds),
         written: of(|run| run.written),
         peak_largest: of(|run| run.peak_largest),
         peak_sum: of(|run| run.peak_sum),
-    }
+    })
 }
 
-/// The median of some figures.
-pub fn middle(mut values: Vec<f64>) -> f64 {
+/// The median of some figures; of none, not a number.
+fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {
         (0, _) => f64::NAN,
@@ -62,6 +73,7 @@ mod tests {
             peak_sum: 0.0,
         };
         let median = median(&[run(1.0, 9.0), run(2.0, 7.0), run(3.0, 8.0)]);
-        assert_eq!(median, run(2.0, 8.0));
+        assert_eq!(median, Some(run(2.0, 8.0)));
+        assert_eq!(super::median(&[]), None);
     }
 }

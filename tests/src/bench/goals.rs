@@ -6,9 +6,9 @@ use super::contender::Contender;
 use super::report::Comparison;
 use super::target::Kind;
 
-/// Times the throughput of the pipe, on the image that it is meant for.
+/// Times the throughput of the pipe, on the images that it is meant for.
 const PIPE: f64 = 3.0;
-const PIPE_IMAGE: &str = "bottlerocket-lz4";
+const PIPE_IMAGES: [&str; 2] = ["bottlerocket-lz4", "bottlerocket-small-lz4"];
 /// Times the throughput of any peer.
 const PEER: f64 = 1.0;
 /// Of the throughput at the limit.
@@ -49,22 +49,24 @@ fn judge(comparison: &Comparison) -> Vec<Goal> {
         reached: figure >= at_least,
     };
     let mut goals = Vec::new();
-    let nibs = comparison.seconds(Contender::Nibs);
-    if comparison.image.name == PIPE_IMAGE {
-        let figure = comparison.seconds(Contender::Pipe) / nibs;
+    let seconds = |contender| comparison.figure(contender, |run| run.seconds);
+    let cpu_seconds = |contender| comparison.figure(contender, |run| run.cpu_seconds);
+    let nibs = seconds(Contender::Nibs);
+    if PIPE_IMAGES.contains(&comparison.image.name.as_str()) {
+        let figure = seconds(Contender::Pipe) / nibs;
         goals.push(goal("throughput of the pipe".into(), figure, PIPE));
     }
-    // A peer that leaves something else on the disk is no measure.
+    // A peer that leaves something else on the disk, or has no end, is no measure.
     let peers = comparison.entries.iter();
-    let peers = peers.filter(|entry| entry.contender != Contender::Nibs && entry.differs.is_none());
-    if let Some(fastest) = peers.min_by(|a, b| a.median.seconds.total_cmp(&b.median.seconds)) {
-        let what = format!("throughput of the fastest peer, {}", fastest.name);
-        goals.push(goal(what, fastest.median.seconds / nibs, PEER));
+    let peers = peers.filter(|entry| entry.contender != Contender::Nibs && entry.fault.is_none());
+    let peers = peers.filter_map(|entry| Some((&entry.name, entry.median?.seconds)));
+    if let Some((name, seconds)) = peers.min_by(|a, b| a.1.total_cmp(&b.1)) {
+        let what = format!("throughput of the fastest peer, {name}");
+        goals.push(goal(what, seconds / nibs, PEER));
     }
     let what = format!("throughput at the limit, {}", comparison.limit.stage());
     goals.push(goal(what, comparison.limit.seconds() / nibs, LIMIT));
-    let cpu = |contender| comparison.entry(contender).map_or(f64::NAN, |e| e.median.cpu_seconds);
-    let figure = cpu(Contender::Pipe) / cpu(Contender::Nibs);
+    let figure = cpu_seconds(Contender::Pipe) / cpu_seconds(Contender::Nibs);
     goals.push(goal("CPU seconds of the pipe".into(), figure, CPU));
     goals
 }
@@ -80,6 +82,7 @@ mod tests {
     fn comparison(image: &str, entries: &[(Contender, f64, Option<&str>)]) -> Comparison {
         let image = Image {
             name: image.into(),
+            on: vec![Kind::File],
             format: Format::Lz4,
             size: 1 << 30,
             data: 1 << 20,
@@ -89,18 +92,18 @@ mod tests {
             served_sha256: String::new(),
             bmap: String::new(),
         };
-        let entry = |&(contender, seconds, differs): &(Contender, f64, Option<&str>)| Entry {
+        let entry = |&(contender, seconds, fault): &(Contender, f64, Option<&str>)| Entry {
             contender,
             name: contender.name(Format::Lz4).into(),
             runs: vec![],
-            median: Run {
+            median: Some(Run {
                 seconds,
                 cpu_seconds: 2.0 * seconds,
                 written: 0.0,
                 peak_largest: 0.0,
                 peak_sum: 0.0,
-            },
-            differs: differs.map(str::to_owned),
+            }),
+            fault: fault.map(str::to_owned),
         };
         let limit = Limit { fetch: 0.5, decode: 1.0, write: 0.25 };
         let entries = entries.iter().map(entry).collect();
@@ -118,7 +121,7 @@ mod tests {
             (Contender::Pipe, 8.0, None),
             (Contender::Dd, 1.5, None),
         ];
-        let goals = goals(&[comparison(PIPE_IMAGE, &entries)]);
+        let goals = goals(&[comparison(PIPE_IMAGES[0], &entries)]);
         let expected = [
             ("throughput of the pipe", 4.0, true),
             ("throughput of the fastest peer, dd (raw, local)", 0.75, false),
@@ -142,5 +145,20 @@ mod tests {
             ("CPU seconds of the pipe", 2.0, true),
         ];
         assert_eq!(summary(&goals), expected);
+    }
+
+    #[test]
+    fn a_pipe_without_end_is_no_goal_reached() {
+        let entries = [(Contender::Nibs, 1.0, None), (Contender::Pipe, 2.0, Some("no end"))];
+        let mut comparison = comparison(PIPE_IMAGES[1], &entries);
+        comparison.entries[1].median = None;
+        let goals = goals(&[comparison]);
+        let reached: Vec<_> = goals.iter().map(|goal| (goal.goal.as_str(), goal.reached)).collect();
+        let expected = [
+            ("throughput of the pipe", false),
+            ("throughput at the limit, decode", true),
+            ("CPU seconds of the pipe", false),
+        ];
+        assert_eq!(reached, expected);
     }
 }

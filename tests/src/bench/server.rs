@@ -1,4 +1,4 @@
-//! The server of all contenders: a directory over HTTP on loopback, with ranges.
+//! The server of all contenders: a directory over HTTP, with ranges.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -20,11 +20,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves the files of a directory.
-    pub fn start(directory: &Path) -> Result<Self> {
+    /// Serves the files of a directory at an address of this host.
+    pub fn start(directory: &Path, address: Ipv4Addr) -> Result<Self> {
         let runtime = Runtime::new().context("starting the server's runtime")?;
         let listener = runtime
-            .block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .block_on(TcpListener::bind((address, 0)))
             .context("binding the server's port")?;
         let address = listener.local_addr().context("asking for the server's address")?;
         let files = ServeDir::new(directory).with_buf_chunk_size(READ);

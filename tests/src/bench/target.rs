@@ -1,4 +1,5 @@
-//! What is written to: a file, or a loop device on one, full of old data.
+//! What is written to: a file, a loop device on one, or the file that is a virtual machine's disk;
+//! full of old data.
 
 use std::alloc::Layout;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process::run;
 
@@ -21,24 +22,33 @@ const CHUNK: usize = 4 << 20;
 const ALIGNMENT: usize = 4096;
 
 /// A kind of target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A regular file of the image's size.
     File,
     /// A loop device on such a file, with direct I/O to it.
     Loop,
+    /// A virtio disk in a virtual machine, with contenders in the machine.
+    Vm,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::File, Self::Loop, Self::Vm];
+
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "a file",
             Self::Loop => "a loop device",
+            Self::Vm => "a virtio disk",
         }
     }
 }
+
+/// The file of a target; the name is the one that a machine gives to its disk's.
+const FILE: &str = "disk.img";
 
 /// A target as a contender finds it. Gone when dropped.
 #[derive(Debug)]
@@ -50,7 +60,7 @@ pub struct Target {
 impl Target {
     /// Makes one of `size` bytes, all of them old data, none of them in the page cache.
     pub fn prepare(kind: Kind, scratch: &Path, size: u64) -> Result<Self> {
-        let file = scratch.join("target.img");
+        let file = scratch.join(FILE);
         // From here on it is removed, whatever happens.
         let mut target = Self { file, device: None };
         fill(&target.file, size)
@@ -63,7 +73,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Where to write to.
+    /// Where to write to; of a virtual machine's disk, its file on this host.
     pub fn path(&self) -> &Path {
         self.device.as_ref().map_or(&self.file, Path::new)
     }
@@ -71,13 +81,6 @@ impl Target {
     /// Whether it is a block device.
     pub fn is_device(&self) -> bool {
         self.device.is_some()
-    }
-
-    /// Waits until all that was written is durable.
-    pub fn flush(&self) -> Result<()> {
-        let file =
-            OpenOptions::new().write(true).open(self.path()).context("opening the target")?;
-        file.sync_all().context("flushing the target")
     }
 
     /// How the target differs from the image; nothing if it does not.

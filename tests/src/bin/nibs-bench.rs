@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lab::artefacts::Artefacts;
+use lab::bench::engine::Engine;
 use lab::bench::target::Kind;
-use lab::bench::{self, Options, engine, images};
+use lab::bench::{self, Options, images, vm};
 
 /// How often each contender runs, where it is not said.
 const REPETITIONS: usize = 5;
+/// Seconds after which a contender is killed, where it is not said: many times what any takes.
+const TIMEOUT: u64 = 300;
 
 /// Benchmarks of Nibs.
 #[derive(Debug, Parser)]
@@ -46,17 +49,37 @@ enum Command {
         /// Only this kind of target.
         #[arg(long, value_enum)]
         on: Option<Kind>,
+        /// Seconds after which a contender is killed.
+        #[arg(long, default_value_t = TIMEOUT)]
+        timeout: u64,
+        /// The system of the virtual machine, a cpio archive.
+        #[arg(long)]
+        system: PathBuf,
     },
-    /// Nibs' image engine on a file.
+    /// Nibs' image engine, or a part of it.
+    #[command(hide = true, subcommand)]
+    Engine(Engine),
+    /// Measure in a virtual machine.
     #[command(hide = true)]
-    Engine(engine::Arguments),
+    Vm {
+        /// What, in JSON.
+        options: String,
+    },
+    /// Be the virtual machine's process 1.
+    #[command(hide = true)]
+    Guest {
+        /// What to do there.
+        task: String,
+    },
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Images { directory } => images::make(&directory),
-        Command::Engine(arguments) => engine::run(&arguments),
-        Command::Run { images, page, quick, repetitions, only, on } => {
+        Command::Engine(engine) => engine.run(),
+        Command::Vm { options } => vm::run(&options),
+        Command::Guest { task } => vm::guest::run(&task),
+        Command::Run { images, page, quick, repetitions, only, on, timeout, system } => {
             let artefacts = Artefacts::find();
             let whole = !quick && only.is_empty() && on.is_none();
             let report = bench::run(&Options {
@@ -64,8 +87,11 @@ fn main() -> Result<()> {
                 agent: artefacts.agent(),
                 scratch: artefacts.directory().join("bench"),
                 repetitions: if quick { 1 } else { repetitions },
+                timeout,
                 only,
-                targets: on.map_or_else(|| vec![Kind::File, Kind::Loop], |kind| vec![kind]),
+                targets: on.map_or_else(|| Kind::ALL.into(), |kind| vec![kind]),
+                system,
+                kernel: artefacts.kernel(),
             })?;
             let text = report.markdown();
             print!("{text}");

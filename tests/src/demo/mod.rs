@@ -21,8 +21,9 @@ pub use job::{Fill, fill};
 pub use story::{Ending, Story};
 
 use crate::artefacts::{Artefacts, DiskImage};
+use crate::drive::Drive;
 use crate::firmware::Firmware;
-use crate::machine::{Hardware, Machine};
+use crate::machine::{Hardware, Machine, Start};
 use crate::rack::Rack;
 use crate::report::{Report, Unit};
 
@@ -126,7 +127,7 @@ pub fn run(
         "machine on: {} MiB, {PROCESSORS} processors ({}), an empty disk of {} GiB, network first",
         hardware.memory,
         hardware.accelerator.name(),
-        hardware.disk / GIB,
+        hardware.disk.size / GIB,
     ));
     let mut report = Report {
         system: job.name.clone(),
@@ -178,7 +179,14 @@ pub fn run(
 
 /// The demo's machine on this rack.
 pub fn hardware(rack: &Rack, memory: u32) -> Hardware {
-    Hardware { memory, processors: PROCESSORS, disk: DISK, mac: MAC, accelerator: rack.accelerator }
+    Hardware {
+        memory,
+        processors: PROCESSORS,
+        disk: Drive::sound(DISK),
+        mac: MAC,
+        accelerator: rack.accelerator,
+        start: Start::Firmware,
+    }
 }
 
 /// How the job ended, as the server has it.

@@ -6,12 +6,14 @@
 //! What bounds this is progress, not attempts: it ends when no byte came for `stall_timeout`.
 //!
 //! - [`Fetch`]: what a transfer is made from; opens it as a [`Source`].
-//! - [`origin`]: the mirrors, what is known of the image that they serve, one request to one.
+//! - [`origin`]: the mirrors, what is known of the image that they serve; one request to one.
 //! - [`part`]: a range of the image, read to its end across broken transfers.
 //! - [`segments`]: several parts at once, delivered in order.
+//! - [`glance`]: something small that may well not be there.
 //! - [`access`]: what servers are shown to let us in.
 
 mod access;
+mod glance;
 mod origin;
 mod part;
 mod segments;
@@ -23,6 +25,8 @@ use bytes::Bytes;
 use nibs_job::Location;
 use reqwest::Client;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::JoinHandle;
 use url::Url;
 
 use self::origin::Origin;
@@ -32,6 +36,9 @@ use super::{Error, Result, Source};
 use crate::{Sink, Stop};
 
 pub use self::access::{Access, Credentials, Tokens};
+
+/// How many chunks may wait to be taken. One has at most some 400 KiB.
+const AHEAD: usize = 8;
 
 /// What a transfer is made from.
 #[derive(Clone)]
@@ -79,33 +86,69 @@ impl Fetch {
         if self.connections > 1 {
             match runtime.block_on(Segments::open(self.clone()))? {
                 Opened::Segments(segments) => return Ok(Box::new(segments)),
-                Opened::Whole(whole) => return Ok(Box::new(Stream { whole, runtime })),
+                Opened::Whole(whole) => return Ok(Box::new(Stream::start(whole, runtime))),
                 Opened::Unfit => {}
             }
         }
         let mut whole = Part::new(Arc::new(Origin::new(self)), 0, None);
         runtime.block_on(whole.connect())?;
-        Ok(Box::new(Stream { whole, runtime }))
+        Ok(Box::new(Stream::start(whole, runtime)))
     }
 }
 
-/// The whole image in one part.
+/// The whole image in one part, fetched by a task of its own: it stays on the thread that reads the
+/// socket, so that a chunk costs one wake-up, and of a thread that is behind it costs none.
 #[derive(Debug)]
 struct Stream {
-    whole: Part,
+    origin: Arc<Origin>,
     runtime: Handle,
+    /// Ends with an error, or with none for the end: what just ceases is not at its end.
+    chunks: Receiver<Result<Option<Bytes>>>,
+    task: JoinHandle<()>,
+}
+
+impl Stream {
+    fn start(mut whole: Part, runtime: Handle) -> Self {
+        let origin = Arc::clone(whole.origin());
+        let (send, chunks) = channel(AHEAD);
+        let task = runtime.spawn(async move {
+            loop {
+                let chunk = whole.next().await;
+                let is_last = !matches!(chunk, Ok(Some(_)));
+                if send.send(chunk).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self { origin, runtime, chunks, task }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Source for Stream {
     fn next(&mut self) -> Result<Option<Bytes>> {
-        self.runtime.block_on(self.whole.next())
+        // The task hears of a stop, and says so.
+        self.chunks.blocking_recv().unwrap_or(Err(Error::Vanished { stage: "source" }))
     }
 
     fn total(&self) -> Option<u64> {
-        self.whole.origin().total()
+        self.origin.total()
     }
 
     fn peek(&self, offset: u64, length: u64) -> Option<Bytes> {
-        self.runtime.block_on(self.whole.origin().peek(offset, length))
+        self.runtime.block_on(self.origin.peek(offset, length))
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(self.origin.place())
+    }
+
+    fn mirror(&self) -> usize {
+        self.origin.good()
     }
 }

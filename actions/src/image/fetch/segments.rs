@@ -150,4 +150,12 @@ impl Source for Segments {
     fn peek(&self, offset: u64, length: u64) -> Option<Bytes> {
         self.runtime.block_on(self.origin.peek(offset, length))
     }
+
+    fn place(&self) -> Option<String> {
+        Some(self.origin.place())
+    }
+
+    fn mirror(&self) -> usize {
+        self.origin.good()
+    }
 }

@@ -1,14 +1,16 @@
-//! Blocks of a frame: read in order, decoded anywhere if they are independent.
+//! Blocks of a frame, decoded into buffers.
 
-use std::io;
+use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
 use lz4_flex::block::{decompress_into, decompress_into_with_dict};
 use twox_hash::XxHash32;
 
-use super::{Header, compare, invalid, word};
-use crate::image::buffer::Buffer;
+use super::{Header, compare, invalid};
+use crate::image::buffer::{BUFFER, Buffer};
 use crate::image::chunks::ChunkReader;
+use crate::image::cut::Outcome;
+use crate::image::workers::Basin;
 use crate::image::zeros::all_zero;
 
 /// How far back a linked block may refer.
@@ -21,108 +23,137 @@ const STORED: u32 = 1 << 31;
 /// shrink to a 250th.
 const BLANK_RATIO: usize = 128;
 
-/// A block as served.
-pub(super) struct Block {
-    parts: Vec<Bytes>,
-    length: usize,
+/// What a block starts with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Length {
+    pub(super) bytes: usize,
     is_stored: bool,
+}
+
+impl Length {
+    /// None if it is an end mark instead.
+    pub(super) fn read(word: [u8; 4], header: Header) -> io::Result<Option<Self>> {
+        let size = u32::from_le_bytes(word);
+        let bytes = (size & !STORED) as usize;
+        if bytes > header.block_max {
+            return Err(invalid(&format!(
+                "a block of {bytes} bytes in a frame of at most {}",
+                header.block_max
+            )));
+        }
+        Ok((size != 0).then_some(Self { bytes, is_stored: size & STORED != 0 }))
+    }
+}
+
+/// A block as served.
+struct Block {
+    parts: Vec<Bytes>,
+    length: Length,
     checksum: Option<u32>,
 }
 
 impl Block {
-    /// Reads a block; none if there is an end mark instead.
-    pub(super) fn read(input: &mut ChunkReader, header: Header) -> io::Result<Option<Self>> {
-        let size = word(input)?;
-        if size == 0 {
+    /// Reads a block; none at the end of the unit.
+    fn read(input: &mut ChunkReader, header: Header) -> io::Result<Option<Self>> {
+        if input.fill_buf()?.is_empty() {
             return Ok(None);
         }
-        let length = (size & !STORED) as usize;
-        if length > header.block_max {
-            return Err(invalid(&format!(
-                "a block of {length} bytes in a frame of at most {}",
-                header.block_max
-            )));
-        }
-        let parts = input.take_parts(length)?;
+        let Some(length) = Length::read(word(input)?, header)? else { return Ok(None) };
+        let parts = input.take_parts(length.bytes)?;
         let checksum = header.block_checksums.then(|| word(input)).transpose()?;
-        Ok(Some(Self { parts, length, is_stored: size & STORED != 0, checksum }))
+        Ok(Some(Self { parts, length, checksum: checksum.map(u32::from_le_bytes) }))
     }
+}
+
+fn word(input: &mut ChunkReader) -> io::Result<[u8; 4]> {
+    let mut word = [0; 4];
+    input.read_exact(&mut word)?;
+    Ok(word)
 }
 
 /// What decoding needs again and again.
 #[derive(Default)]
 pub(in crate::image) struct Scratch {
     joined: Vec<u8>,
+    /// The last bytes of a linked frame, to which its next block may refer.
+    window: Vec<u8>,
     /// A block that was found to be nothing but zeros, and how many: images are full of the same.
     blank: Option<(Vec<u8>, usize)>,
 }
 
-/// Consecutive blocks of one frame, and the buffer that takes them all.
-pub(in crate::image) struct Blocks {
-    blocks: Vec<Block>,
-    block_max: usize,
-    buffer: Buffer,
+/// Decodes the blocks of a unit.
+pub(in crate::image) fn decode(
+    input: &mut ChunkReader,
+    header: Header,
+    scratch: &mut Scratch,
+    basin: &Basin<'_>,
+) -> Outcome<()> {
+    scratch.window.clear();
+    let mut current: Option<Buffer> = None;
+    while let Some(block) = Block::read(input, header)? {
+        let has_room = |buffer: &Buffer| buffer.filled().len() + header.block_max <= BUFFER;
+        if let Some(full) = current.take_if(|buffer| !has_room(buffer)) {
+            basin.put(full)?;
+        }
+        let buffer = match &mut current {
+            Some(buffer) => buffer,
+            none => {
+                let buffer = none.insert(basin.take()?);
+                buffer.set_blank(0);
+                buffer
+            }
+        };
+        decode_block(block, header, scratch, buffer)?;
+    }
+    current.map_or(Ok(()), |last| basin.put(last))
 }
 
-impl Blocks {
-    /// Blocks that fit into the buffer even if each of them is as long as its frame allows.
-    pub(super) fn new(blocks: Vec<Block>, header: Header, buffer: Buffer) -> Self {
-        Self { blocks, block_max: header.block_max, buffer }
+/// Decodes a block behind what is filled of a buffer that has room for it.
+fn decode_block(
+    block: Block,
+    header: Header,
+    scratch: &mut Scratch,
+    buffer: &mut Buffer,
+) -> io::Result<()> {
+    let bytes = join(block.parts, block.length.bytes, &mut scratch.joined);
+    let bytes = &*bytes;
+    if let Some(expected) = block.checksum {
+        compare("block", expected, XxHash32::oneshot(0, bytes))?;
     }
-
-    /// Decodes the blocks into their buffer. `window`: what was decoded before, if they are linked.
-    pub(in crate::image) fn decode(
-        self,
-        scratch: &mut Scratch,
-        mut window: Option<&mut Vec<u8>>,
-    ) -> io::Result<Buffer> {
-        let Self { blocks, block_max, mut buffer } = self;
-        let mut filled = 0;
-        buffer.set_blank(0);
-        for block in blocks {
-            let bytes = join(block.parts, block.length, &mut scratch.joined);
-            let bytes = &*bytes;
-            if let Some(expected) = block.checksum {
-                compare("block", expected, XxHash32::oneshot(0, bytes))?;
-            }
-            let known =
-                scratch.blank.as_ref().filter(|(known, _)| window.is_none() && known == bytes);
-            if let Some((_, zeros)) = known {
-                if buffer.is_blank() {
-                    buffer.set_blank(filled + zeros);
-                } else {
-                    buffer.whole()[filled..filled + zeros].fill(0);
-                    buffer.set_filled(filled + zeros);
-                }
-                filled += zeros;
-                continue;
-            }
-            let was_blank = buffer.is_blank();
-            let place = &mut buffer.whole()[filled..filled + block_max];
-            let length = match &window {
-                _ if block.is_stored => {
-                    place[..bytes.len()].copy_from_slice(bytes);
-                    Ok(bytes.len())
-                }
-                Some(window) => decompress_into_with_dict(bytes, place, window),
-                None => decompress_into(bytes, place),
-            };
-            let length = length.map_err(|error| invalid(&error.to_string()))?;
-            let decoded = &place[..length];
-            let is_zero = bytes.len() <= length / BLANK_RATIO && all_zero(decoded);
-            if let Some(window) = &mut window {
-                slide(window, decoded);
-            } else if is_zero {
-                scratch.blank = Some((bytes.to_vec(), length));
-            }
-            filled += length;
-            match was_blank && is_zero {
-                true => buffer.set_blank(filled),
-                false => buffer.set_filled(filled),
-            }
+    let (filled, was_blank) = (buffer.filled().len(), buffer.is_blank());
+    let may_be_blank = header.independent && !block.length.is_stored;
+    let known = scratch.blank.as_ref().filter(|(known, _)| may_be_blank && known == bytes);
+    if let Some((_, zeros)) = known {
+        if was_blank {
+            buffer.set_blank(filled + zeros);
+        } else {
+            buffer.whole()[filled..filled + zeros].fill(0);
+            buffer.set_filled(filled + zeros);
         }
-        Ok(buffer)
+        return Ok(());
     }
+    let place = &mut buffer.whole()[filled..filled + header.block_max];
+    let length = match header.independent {
+        _ if block.length.is_stored => {
+            place[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        true => decompress_into(bytes, place),
+        false => decompress_into_with_dict(bytes, place, &scratch.window),
+    };
+    let length = length.map_err(|error| invalid(&error.to_string()))?;
+    let decoded = &place[..length];
+    let is_zero = bytes.len() <= length / BLANK_RATIO && all_zero(decoded);
+    if !header.independent {
+        slide(&mut scratch.window, decoded);
+    } else if is_zero && may_be_blank {
+        scratch.blank = Some((bytes.to_vec(), length));
+    }
+    match was_blank && is_zero {
+        true => buffer.set_blank(filled + length),
+        false => buffer.set_filled(filled + length),
+    }
+    Ok(())
 }
 
 /// Joins the parts of a block, and copies them only if there are several.

@@ -214,6 +214,7 @@ mod tests {
     use super::super::message::tests::answer;
     use super::*;
     use nibs_job::Mac;
+    use proptest::prelude::*;
 
     const SERVER: (u8, &[u8]) = (option::SERVER, &[10, 0, 0, 1]);
 
@@ -324,5 +325,39 @@ mod tests {
         let question = Message::new(Kind::Request, 1, Mac([2, 0, 0, 0, 0, 1])).encode();
         let bytes = answer(&question, Kind::Ack, Ipv4Addr::UNSPECIFIED, &[SERVER]);
         assert_eq!(Lease::from_message(&Message::decode(&bytes).unwrap()), None);
+    }
+
+    proptest! {
+        /// Whoever answers DHCP on a network is not to be trusted with more than that network.
+        #[test]
+        fn whatever_a_server_says_the_lease_makes_sense(
+            yours: u32,
+            said in prop::collection::vec(
+                (prop::sample::select(&[
+                    option::SUBNET_MASK, option::ROUTERS, option::NAME_SERVERS, option::HOST_NAME,
+                    option::DOMAIN, option::MTU, option::LEASE_TIME, option::RENEWAL_TIME,
+                    option::REBINDING_TIME, option::SEARCH, option::CLASSLESS_ROUTES,
+                ][..]), prop::collection::vec(any::<u8>(), 0..40)),
+                0..8,
+            ),
+        ) {
+            let question = Message::new(Kind::Request, 1, Mac([2, 0, 0, 0, 0, 1])).encode();
+            let options: Vec<(u8, &[u8])> = said.iter().map(|(code, value)| (*code, &value[..])).collect();
+            let bytes = answer(&question, Kind::Ack, yours.into(), &[&[SERVER], &options[..]].concat());
+            let Some(lease) = Lease::from_message(&Message::decode(&bytes).unwrap()) else { return Ok(()) };
+            prop_assert!((1..=32).contains(&lease.prefix));
+            prop_assert!(!lease.renew_after.is_zero() && lease.renew_after <= lease.rebind_after);
+            prop_assert!(lease.duration.is_none_or(|all| lease.rebind_after < all && all >= MIN_DURATION));
+            prop_assert!(lease.mtu.is_none_or(|mtu| mtu >= MIN_MTU));
+            prop_assert!(lease.name_servers.len() <= MAX_NAME_SERVERS);
+            for route in &lease.routes {
+                let beyond = u32::MAX.checked_shr(route.prefix.into()).unwrap_or(0);
+                prop_assert_eq!(u32::from(route.destination) & beyond, 0, "{:?}", route);
+            }
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            for name in lease.search.iter().chain(&lease.domain).chain(&lease.host_name) {
+                prop_assert!(!name.is_empty() && name.chars().all(plain), "{name:?}");
+            }
+        }
     }
 }

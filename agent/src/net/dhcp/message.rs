@@ -201,6 +201,8 @@ impl Message {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A server's answer, as bytes.
@@ -286,6 +288,43 @@ pub(super) mod tests {
             let mut bent = whole.clone();
             bent[at] = 255;
             let _ = Message::decode(&bent);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(area in prop::collection::vec(any::<u8>(), 0..400), fixed in prop::collection::vec(any::<u8>(), FIXED)) {
+            let mut bytes = fixed;
+            bytes[..3].copy_from_slice(&[2, HARDWARE_ETHERNET, 6]);
+            bytes.extend(MAGIC);
+            bytes.extend([option::MESSAGE_TYPE, 1, Kind::Ack as u8, option::OVERLOAD, 1, 3]);
+            bytes.extend(area);
+            if let Some(message) = Message::decode(&bytes) {
+                for code in 0..=u8::MAX {
+                    let length = message.options.get(code).map_or(0, <[u8]>::len);
+                    prop_assert_eq!(message.options.addresses(code).len(), length / 4);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            transaction: u32, yours: u32,
+            options in prop::collection::btree_map(1..option::OVERLOAD, prop::collection::vec(any::<u8>(), 0..600), 0..5),
+        ) {
+            let mut message = Message::new(Kind::Ack, transaction, mac());
+            message.yours = yours.into();
+            for (code, value) in &options {
+                message.options.set(*code, value.clone());
+            }
+            let mut bytes = message.encode();
+            bytes[0] = 2;
+            let read = Message::decode(&bytes).unwrap();
+            prop_assert_eq!((read.kind, read.transaction, read.yours), (Kind::Ack, transaction, yours.into()));
+            for (code, value) in options {
+                // One without a byte is written as nothing.
+                prop_assert_eq!(read.options.get(code).unwrap_or_default(), &value[..]);
+            }
         }
     }
 }

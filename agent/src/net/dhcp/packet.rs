@@ -75,6 +75,8 @@ fn checksum(parts: &[&[u8]]) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Makes a client's packet look like the server's answer.
@@ -115,5 +117,33 @@ mod tests {
         let mut long = right;
         long[24..26].copy_from_slice(&100u16.to_be_bytes());
         assert_eq!(unwrap(&long), None, "UDP says more than there is");
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_makes_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = unwrap(&bytes);
+            // As IPv4 of UDP with a right checksum, so that the rest is looked at.
+            if bytes.len() >= IP_HEADER {
+                bytes[0] = 0x45 | bytes[0] & 0x0f;
+                bytes[6..8].fill(0);
+                (bytes[9], bytes[10], bytes[11]) = (PROTOCOL_UDP, 0, 0);
+                let header = usize::from(bytes[0] & 0x0f) * 4;
+                if let Some(ip) = bytes.get(..header) {
+                    let sum = checksum(&[ip]).to_be_bytes();
+                    bytes[10..12].copy_from_slice(&sum);
+                }
+                if let Some(payload) = unwrap(&bytes) {
+                    prop_assert!(payload.len() + header + UDP_HEADER <= bytes.len());
+                }
+            }
+        }
+
+        #[test]
+        fn every_payload_comes_out_as_it_went_in(payload in prop::collection::vec(any::<u8>(), 0..600), padding in 0..30_usize) {
+            let mut packet = turn(wrap(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::BROADCAST, &payload));
+            packet.resize(packet.len() + padding, 0);
+            prop_assert_eq!(unwrap(&packet), Some(&payload[..]));
+        }
     }
 }
