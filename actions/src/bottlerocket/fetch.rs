@@ -112,8 +112,10 @@ impl Wanted {
     /// An error only if the action has to end.
     fn get(&self, url: &Url, context: &Context) -> Result<Result<Vec<u8>, Refusal>, crate::Error> {
         let client = http::client(&context.http)?;
-        let exchange = tokio::time::timeout(self.timeout, self.exchange(&client, url.clone()));
-        let ended = context.runtime.block_on(context.stop.guard(async { exchange.await }))?;
+        // Timers want to be made on the runtime.
+        let exchange =
+            async { tokio::time::timeout(self.timeout, self.exchange(&client, url.clone())).await };
+        let ended = context.runtime.block_on(context.stop.guard(exchange))?;
         let late = |_| Refusal {
             cause: format!("no whole answer within {} s", self.timeout.as_secs_f32()),
             class: Class::Transient,

@@ -94,6 +94,11 @@ pub(super) fn prove(
         os_version: params.os_version().cloned(),
         static_network: model.as_ref().is_some_and(is_static),
     };
+    if options.static_network && user_data.is_none() && system == System::New {
+        let message = "no lease brings name servers, and there is no user-data that names name \
+                       servers in settings.dns: no name will resolve";
+        findings.add(NET_CONFIG, [Diagnostic::warning(None, "", message)]);
+    }
     let user_data =
         user_data.and_then(|data| findings.user_data(data, &dns, boot.as_ref(), &options, context));
     let settings = user_data.as_ref().and_then(|data| boot_settings(&data.text).ok()?);

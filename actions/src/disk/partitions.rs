@@ -1,12 +1,16 @@
 //! The partitions of a disk, as its GPT says.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use gpt::disk::LogicalBlockSize;
 use uuid::Uuid;
 
 use super::{Disk, Error, Result};
+
+/// How a GPT header begins (UEFI 2.10, 5.3.2).
+const SIGNATURE: &[u8; 8] = b"EFI PART";
 
 /// One partition of a GPT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +47,16 @@ pub fn partition_path(disk: &Path, number: u32) -> PathBuf {
 pub fn partitions(disk: &Disk) -> Result<Vec<Partition>> {
     let file = File::open(&disk.path).map_err(Error::io("opening", &disk.path))?;
     read(&file, disk)
+}
+
+/// Whether there is anything of a GPT at either end of a disk, sound or not. One that cannot be read
+/// may have one.
+pub(super) fn has_table(file: &File, disk: &Disk) -> bool {
+    let sector = u64::from(disk.sector_size);
+    [Some(sector), disk.size.checked_sub(sector)].into_iter().flatten().any(|offset| {
+        let mut signature = [0; SIGNATURE.len()];
+        file.read_exact_at(&mut signature, offset).is_err() || signature == *SIGNATURE
+    })
 }
 
 /// Reads the GPT through a file that is open already.

@@ -26,10 +26,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const NODE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Makes the kernel read a claimed disk's partition table and waits until every partition has its
-/// node. A disk without a GPT has no partitions.
+/// node. A disk without a GPT is left to what the kernel makes of it.
 pub fn settle(machine: &Machine, claim: &Claim) -> Result<Vec<Partition>> {
     let (disk, file) = (claim.disk(), claim.file());
-    let found = partitions::read(file, disk)?;
+    let found =
+        if partitions::has_table(file, disk) { partitions::read(file, disk)? } else { Vec::new() };
     // A kernel that rereads the table may still not understand it, having no GPT support; one that
     // does not reread it may know the partitions of the old one.
     let _ = reread(file);

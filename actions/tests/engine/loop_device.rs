@@ -126,6 +126,15 @@ fn a_disk_is_installed_and_its_partitions_appear() {
 }
 
 #[test]
+fn an_image_without_a_gpt_is_as_good_as_any() {
+    let Some(device) = Loop::attach(8 << 20, &[]) else { return };
+    let filesystem = vec![7; 1 << 20];
+    let (done, ears) = device.run(file(&filesystem).path(), &json!({}));
+    assert_eq!(done.unwrap().degraded, [""; 0]);
+    assert!(device.bytes().starts_with(&filesystem), "{ears:?}");
+}
+
+#[test]
 fn a_busy_or_too_small_disk_is_refused_untouched() {
     let Some(device) = Loop::attach(8 << 20, &[]) else { return };
     let before = device.bytes();
@@ -196,8 +205,8 @@ fn what_uses_a_disk_is_stopped_if_the_job_says_so() {
     let image = file(&image(8 << 20));
     let place = tempfile::tempdir().unwrap();
     let uses: [(&str, &str, &[&std::ffi::OsStr], &str); 2] = [
-        ("mkfs.ext4", "mount", &[node, place.path().as_os_str()], "unmount"),
-        ("mkswap", "swapon", &[node], "switch off swap"),
+        ("mkfs.ext4", "mount", &[node, place.path().as_os_str()], "unmounted"),
+        ("mkswap", "swapon", &[node], "switched off swap"),
     ];
     for (make, start, arguments, said) in uses {
         if !succeeds(make, &[node]) || !succeeds(start, arguments) {

@@ -188,6 +188,11 @@ impl Image {
         if self.bearer_token.is_some() && self.username.is_some() {
             return Err("has both bearer-token and username; expected one of them".into());
         }
+        if self.bearer_token.is_some() && matches!(self.url, Some(Location::Oci(_))) {
+            return Err(
+                "bearer-token: a registry gives its own; expected username and password".into()
+            );
+        }
         if self.ca_file.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err("ca-file: expected an absolute path".into());
         }

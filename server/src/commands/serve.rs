@@ -6,13 +6,19 @@ use anyhow::{Context, Result};
 use nibs_server::http::{Config, Server};
 use nibs_server::ipxe::Agent;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::Serve;
 
 pub(crate) fn serve(options: Serve) -> Result<()> {
-    let filter = EnvFilter::try_from_env("NIBS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).init();
+    let wanted = std::env::var("NIBS_LOG").ok();
+    let filter: Targets = wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or_default();
+    let rest = filter.default_level().unwrap_or(LevelFilter::INFO);
+    let filter = filter.with_default(rest);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
     let Serve { data, address, assets, url, kernel, initramfs, kernel_parameters } = options;
     let config = Config {
         assets: assets.unwrap_or_else(|| data.join("assets")),
