@@ -312,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn grub_reads_a_file_in_it() {
+        let (file, content) = (made(41 * MIB), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(content.path(), "kernel {}\n").unwrap();
+        let write = format!("write {} bootconfig.data", content.path().display());
+        for (program, arguments) in [
+            ("debugfs", &["-w", "-R", &write, file.path().to_str().unwrap()][..]),
+            ("grub-fstest", &[file.path().to_str().unwrap(), "cat", "/bootconfig.data"]),
+        ] {
+            let Ok(output) = Command::new(program).args(arguments).output() else {
+                eprintln!("skipped: needs {program}");
+                return;
+            };
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{program}: {said}");
+            if program == "grub-fstest" {
+                assert_eq!(output.stdout, b"kernel {}\n", "{said}");
+            }
+        }
+    }
+
+    #[test]
     fn what_one_group_does_not_fit_is_not_made() {
         for size in [0, MIN_SIZE - 1, MAX_SIZE + 1] {
             assert!(empty(size, Uuid::nil(), UNIX_EPOCH).is_none());

@@ -17,7 +17,7 @@ use super::ext4;
 use super::prove::Files;
 use crate::disk::{self, Disk};
 use crate::mount::{self, Access, FileError, MountError, NewFile, Root};
-use crate::partition::Located;
+use crate::partition::{LocateError, Located};
 use crate::{Context, write_files};
 
 /// Bit of a boot partition's GPT attributes that is set once a system has booted from it well
@@ -45,14 +45,8 @@ pub(super) enum System {
 
 /// Finds the private partition of a disk.
 pub(super) fn find(disk: &Disk, context: &Context) -> Result<Located, crate::Error> {
-    find_anywhere(&Context { installed_disk: Some(disk.path.clone()), ..context.clone() })
-}
-
-/// Finds the private partition of the disk that an earlier action wrote, else of any.
-pub(super) fn find_anywhere(context: &Context) -> Result<Located, crate::Error> {
-    let wanted =
-        PartitionSelector { type_guid: Some(kind::PRIVATE), ..PartitionSelector::default() };
-    let private = Located::find(&wanted, None, context)?;
+    let on_disk = Context { installed_disk: Some(disk.path.clone()), ..context.clone() };
+    let private = find_anywhere(&on_disk)?;
     let partition = &private.partition;
     if partition.name != PRIVATE_NAME {
         context.sink.warning(format!(
@@ -63,6 +57,13 @@ pub(super) fn find_anywhere(context: &Context) -> Result<Located, crate::Error> 
         ));
     }
     Ok(private)
+}
+
+/// Finds the private partition of the disk that an earlier action wrote, else of any.
+pub(super) fn find_anywhere(context: &Context) -> Result<Located, LocateError> {
+    let type_guid = Some(kind::PRIVATE);
+    let wanted = PartitionSelector { type_guid, ..PartitionSelector::default() };
+    Located::find(&wanted, None, context)
 }
 
 /// Whether the system on a disk has ever come up.
@@ -100,12 +101,10 @@ pub(super) fn write(
 ) -> Result<(), crate::Error> {
     let device = &*private.partition.path;
     mount::wait_for_node(device)?;
-    let there = match look(device) {
-        Err(error) if damage(&error).is_some() => {
-            let cause = damage(&error).unwrap_or_default();
-            if !recreate {
-                return Err(Error::Damaged { device: device.into(), cause }.into());
-            }
+    let looked = look(device);
+    let there = match looked.as_ref().err().and_then(damage) {
+        None => looked?,
+        Some(cause) if recreate => {
             make_anew(private, context)?;
             context.sink.warning(format!(
                 "the filesystem of {} was made anew, for: {cause}; what it held is lost",
@@ -116,7 +115,7 @@ pub(super) fn write(
             }
             look(device)?
         }
-        looked => looked?,
+        Some(cause) => return Err(Error::Damaged { device: device.into(), cause }.into()),
     };
     let needed = files.iter().map(|(_, content)| (content.len() as u64).next_multiple_of(BLOCK));
     let (needed, free) = (needed.sum(), there.free);

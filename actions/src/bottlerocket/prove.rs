@@ -76,18 +76,9 @@ pub(super) fn prove(
     let net = net.map(|net| net.bytes);
     let model = net.as_ref().and_then(|net| findings.net(net, params));
     let boot = boot.and_then(|boot| findings.boot(boot));
-    let user_data = if user_data.is_none() && dns != Dns::default() {
-        // A new system has none yet; an installed system's own has been read already.
-        if system == System::Installed {
-            context.sink.warning(
-                "the lease's name servers are left out: they belong into user-data, of which the \
-                 job has none"
-                    .into(),
-            );
-        }
-        (system == System::New).then(Vec::new)
-    } else {
-        user_data
+    let user_data = match user_data {
+        None if dns != Dns::default() => none_yet(system, context),
+        given => given,
     };
     let options = Options {
         variant: params.variant().and_then(Variant::of_image),
@@ -179,6 +170,20 @@ fn given_user_data(params: &UserData, context: &Context) -> Result<Vec<u8>, crat
     }
 }
 
+/// What name servers are added to where a job has no user data: a new system has none yet, an
+/// installed one has read its own already.
+fn none_yet(system: System, context: &Context) -> Option<Vec<u8>> {
+    match system {
+        System::New => Some(Vec::new()),
+        System::Installed => {
+            let message = "the lease's name servers are left out: they belong into user-data, of \
+                           which the job has none";
+            context.sink.warning(message.into());
+            None
+        }
+    }
+}
+
 /// Whether no lease brings anything.
 fn is_static(model: &NetToml) -> bool {
     let asks = |device: &net_toml::Device| {
@@ -252,22 +257,32 @@ impl Findings {
     ) -> Option<ReadUserData> {
         let decoded = user_data::decode(&bytes).map_err(|error| self.error(USER_DATA, error));
         let given = decoded.ok()?.text;
-        let mut text = given.clone();
-        let boot = boot.and_then(|boot| boot.table.as_ref());
-        for added in [Addition::Dns(dns)].into_iter().chain(boot.map(Addition::Boot)) {
-            match added.to(&text) {
-                Ok(more) => text = more,
-                Err(AddError::Exists { table }) => {
-                    context.info(format!("{USER_DATA} has its own {table}, which stays as it is"))
-                }
-                // The check tells it too, with the rest.
-                Err(AddError::Syntax { .. }) => {}
-                Err(error) => self.error(USER_DATA, error),
-            }
+        let mut text = self.with(given.clone(), |text| add_dns(text, dns), context);
+        if let Some(table) = boot.and_then(|boot| boot.table.as_ref()) {
+            text = self.with(text, |text| add_boot(text, table), context);
         }
         self.add(USER_DATA, user_data::check(&text, options));
         let bytes = if text == given { bytes } else { text.clone().into_bytes() };
         Some(ReadUserData { text, bytes })
+    }
+
+    /// User data with a table more, unless it has that already.
+    fn with(
+        &mut self,
+        text: String,
+        add: impl FnOnce(&str) -> Result<String, AddError>,
+        context: &Context,
+    ) -> String {
+        match add(&text) {
+            Ok(more) => return more,
+            Err(AddError::Exists { table }) => {
+                context.info(format!("{USER_DATA} has its own {table}, which stays as it is"));
+            }
+            // The check tells it too, with the rest.
+            Err(AddError::Syntax { .. }) => {}
+            Err(error) => self.error(USER_DATA, error),
+        }
+        text
     }
 
     /// Fails if there is an error, or anything where all must be well; else warns.
@@ -288,20 +303,5 @@ fn told(file: &str, found: &Diagnostic) -> String {
     match found.place {
         Some(_) => format!("{file}:{found}"),
         None => format!("{file}: {found}"),
-    }
-}
-
-/// A table that user data gets beside what was given.
-enum Addition<'a> {
-    Dns(&'a Dns),
-    Boot(&'a BootSettings),
-}
-
-impl Addition<'_> {
-    fn to(&self, text: &str) -> Result<String, AddError> {
-        match self {
-            Self::Dns(dns) => add_dns(text, dns),
-            Self::Boot(boot) => add_boot(text, boot),
-        }
     }
 }

@@ -9,8 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::GLOBAL_VENDOR;
-use super::variables::{Attributes, Variable, VariableError, Variables};
+use super::variables::{Attributes, Variable, VariableError, Variables, vendor};
 
 const ATTRIBUTES_SIZE: usize = 4;
 
@@ -33,7 +32,7 @@ impl Efivarfs {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.root.join(format!("{name}-{GLOBAL_VENDOR}"))
+        self.root.join(file_name(name))
     }
 }
 
@@ -83,17 +82,19 @@ impl Variables for Efivarfs {
 
     fn list(&self) -> Result<Vec<String>, VariableError> {
         let failed = |e| VariableError::new("listing", "*", e);
-        let suffix = format!("-{GLOBAL_VENDOR}");
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(failed)? {
-            let file_name = entry.map_err(failed)?.file_name();
-            names.extend(
-                file_name.to_str().and_then(|n| n.strip_suffix(&suffix)).map(str::to_owned),
-            );
+            let found = entry.map_err(failed)?.file_name();
+            let name = found.to_str().and_then(|found| found.split_once('-')).map(|(name, _)| name);
+            names.extend(name.filter(|name| *found == *file_name(name)).map(str::to_owned));
         }
         names.sort();
         Ok(names)
     }
+}
+
+fn file_name(name: &str) -> String {
+    format!("{name}-{}", vendor(name))
 }
 
 fn write_whole(path: &Path, variable: &Variable) -> io::Result<()> {
@@ -136,6 +137,7 @@ fn clear_immutable(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::efi::GLOBAL_VENDOR;
 
     fn store() -> (tempfile::TempDir, Efivarfs) {
         let directory = tempfile::tempdir().unwrap();
@@ -157,6 +159,18 @@ mod tests {
         store.delete("BootOrder").unwrap();
         store.delete("BootOrder").unwrap();
         assert_eq!(store.read("BootOrder").unwrap(), None);
+    }
+
+    #[test]
+    fn a_signature_database_is_of_a_vendor_of_its_own() {
+        let (directory, mut store) = store();
+        let db = Variable { attributes: Attributes::AUTHENTICATED, data: vec![9] };
+        store.write("db", &db).unwrap();
+        let file = directory.path().join("db-d719b2cb-3d3a-4596-a3bc-dad00e67656f");
+        assert_eq!(fs::read(file).unwrap(), [0x27, 0, 0, 0, 9]);
+        fs::write(directory.path().join(format!("dbx-{GLOBAL_VENDOR}")), [7, 0, 0, 0]).unwrap();
+        assert_eq!(store.read("dbx").unwrap(), None);
+        assert_eq!(store.list().unwrap(), ["Lang", "db"]);
     }
 
     #[test]

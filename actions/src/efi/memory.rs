@@ -1,10 +1,11 @@
-//! EFI variables in memory, for tests: with a limit of bytes, a fault on demand and a count of
-//! writes.
+//! EFI variables in memory, for tests: with a limit of bytes, a fault on demand, a count of writes,
+//! and firmware's way with Secure Boot's variables.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use super::variables::{Variable, VariableError, Variables};
+use super::secure_boot::authenticated;
+use super::variables::{Attributes, Variable, VariableError, Variables};
 
 /// An EFI variable store that lives and dies with the value.
 #[derive(Debug, Default)]
@@ -19,6 +20,10 @@ pub struct MemoryVariables {
     pub capacity: Option<usize>,
     /// Firmware that accepts a change of this variable and forgets it.
     pub forgets: Option<String>,
+    /// Firmware that refuses a change of this variable with `EACCES`.
+    pub refuses: Option<String>,
+    /// Firmware that wants the platform key to sign itself, as EDK II does.
+    pub wants_signed_platform_key: bool,
 }
 
 impl MemoryVariables {
@@ -28,9 +33,33 @@ impl MemoryVariables {
             Some(errno) => {
                 Err(VariableError::new(operation, name, io::Error::from_raw_os_error(errno)))
             }
+            None if self.refuses.as_deref() == Some(name) => Err(refused(name, libc::EACCES)),
             None => Ok(()),
         }
     }
+
+    /// The data in a write of a Secure Boot variable, as firmware takes it out: in Setup Mode only,
+    /// for the checks of a signature are not in here. A platform key ends Setup Mode.
+    fn take_out(&mut self, name: &str, written: &[u8]) -> Result<Vec<u8>, VariableError> {
+        const SETUP_MODE: &str = "SetupMode";
+        let (signature, data) =
+            authenticated::read(written).ok_or_else(|| refused(name, libc::EINVAL))?;
+        let is_setup_mode = self.variables.get(SETUP_MODE).is_some_and(|mode| mode.data == [1]);
+        let is_platform_key = name == "PK";
+        let is_signed = !signature.is_empty() || !self.wants_signed_platform_key;
+        if !is_setup_mode || is_platform_key && !is_signed {
+            return Err(refused(name, libc::EACCES));
+        }
+        if is_platform_key && !data.is_empty() && self.forgets.as_deref() != Some(name) {
+            let mode = Variable { attributes: Attributes(0b110), data: vec![0] };
+            self.variables.insert(SETUP_MODE.into(), mode);
+        }
+        Ok(data.to_owned())
+    }
+}
+
+fn refused(name: &str, errno: i32) -> VariableError {
+    VariableError::new("writing", name, io::Error::from_raw_os_error(errno))
 }
 
 impl Variables for MemoryVariables {
@@ -43,11 +72,20 @@ impl Variables for MemoryVariables {
         let others: usize =
             self.variables.iter().filter(|(n, _)| *n != name).map(|(_, v)| v.data.len()).sum();
         if self.capacity.is_some_and(|capacity| others + variable.data.len() > capacity) {
-            let full = io::Error::from_raw_os_error(libc::ENOSPC);
-            return Err(VariableError::new("writing", name, full));
+            return Err(refused(name, libc::ENOSPC));
         }
-        if self.forgets.as_deref() != Some(name) {
-            self.variables.insert(name.to_owned(), variable.clone());
+        let mut variable = variable.clone();
+        let is_authenticated = variable.attributes == Attributes::AUTHENTICATED;
+        if is_authenticated {
+            variable.data = self.take_out(name, &variable.data)?;
+        }
+        if self.forgets.as_deref() == Some(name) {
+            return Ok(());
+        }
+        if is_authenticated && variable.data.is_empty() {
+            self.variables.remove(name);
+        } else {
+            self.variables.insert(name.to_owned(), variable);
         }
         Ok(())
     }

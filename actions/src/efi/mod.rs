@@ -5,10 +5,12 @@
 //! - [`LoadOption`]: the content of a `Boot####` variable; [`DevicePath`]: where its loader is.
 //! - [`BootEntries`]: all load options and their order, read in one go.
 //! - [`boot_csv`]: an image's own word on its loader and label.
+//! - [`secure_boot`]: whose programs the firmware starts.
 //!
 //! Own code and no crate: the one crate that keeps unknown nodes has its efivarfs path compiled in.
 //!
-//! Formats: UEFI specification 2.10, §3.1.3 (load options), §3.3 (variables), §10 (device paths).
+//! Formats: UEFI specification 2.10, §3.1.3 (load options), §3.3 (variables), §10 (device paths),
+//! §8.2 and §32 (Secure Boot).
 
 pub mod boot_csv;
 mod boot_entries;
@@ -16,6 +18,7 @@ mod device_path;
 mod efivarfs;
 mod load_option;
 mod memory;
+pub mod secure_boot;
 mod utf16;
 mod variables;
 
@@ -30,6 +33,9 @@ use uuid::{Uuid, uuid};
 
 /// Vendor GUID of the variables that the UEFI specification defines (`EFI_GLOBAL_VARIABLE`).
 pub const GLOBAL_VENDOR: Uuid = uuid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+
+/// Vendor GUID of the signature databases (`EFI_IMAGE_SECURITY_DATABASE_GUID`, UEFI §32.6.1).
+pub const IMAGE_SECURITY_VENDOR: Uuid = uuid!("d719b2cb-3d3a-4596-a3bc-dad00e67656f");
 
 /// GPT partition type of an EFI System Partition.
 pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 
 use nibs_job::Class;
+use uuid::Uuid;
+
+use super::{GLOBAL_VENDOR, IMAGE_SECURITY_VENDOR};
 
 /// `EFI_VARIABLE_*` attribute bits (UEFI §8.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +16,18 @@ impl Attributes {
     /// Kept without power, seen by boot services and by the running system: what every boot
     /// variable has.
     pub const BOOT_VARIABLE: Self = Self(0b111);
+
+    /// The same, and written with a time and a signature before the data: what Secure Boot's
+    /// variables have (`EFI_VARIABLE_TIME_BASED_AUTHENTICATED_WRITE_ACCESS`).
+    pub const AUTHENTICATED: Self = Self(0b10_0111);
+}
+
+/// The vendor GUID of a variable that the UEFI specification defines: no name is of two vendors.
+pub(super) fn vendor(name: &str) -> Uuid {
+    match name {
+        "db" | "dbx" | "dbt" | "dbr" => IMAGE_SECURITY_VENDOR,
+        _ => GLOBAL_VENDOR,
+    }
 }
 
 /// A variable's content.
@@ -24,7 +39,8 @@ pub struct Variable {
     pub data: Vec<u8>,
 }
 
-/// A store of EFI variables, all of the vendor [`GLOBAL_VENDOR`](super::GLOBAL_VENDOR).
+/// The EFI variables that the UEFI specification defines, of [`GLOBAL_VENDOR`] and
+/// [`IMAGE_SECURITY_VENDOR`].
 pub trait Variables: fmt::Debug {
     /// Reads a variable; `None` if there is none of that name.
     fn read(&self, name: &str) -> Result<Option<Variable>, VariableError>;

@@ -192,7 +192,8 @@ pub struct SecureBoot {
     /// The certificate (PEM) by whose key db may be changed later. Default: the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kek: Option<String>,
-    /// The certificate (PEM) that owns the platform. Default: the image's.
+    /// The certificate (PEM) that owns the platform, where the firmware takes one that has not
+    /// signed itself. Default: a key made on the machine, whose private half is forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pk: Option<String>,
 }

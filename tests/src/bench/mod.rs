@@ -111,13 +111,15 @@ impl Options {
 pub fn run(options: &Options) -> Result<Report> {
     fs::create_dir_all(&options.scratch)
         .with_context(|| format!("making {}", options.scratch.display()))?;
+    // What can go wrong soonest comes first, and last in the report.
+    let measured =
+        if options.plan(&[Kind::Vm])?.is_empty() { None } else { Some(vm::measure(options)?) };
     let plan = options.plan(&[Kind::File, Kind::Loop])?;
     let mut comparisons = compare_all(options, &plan, &mut Here::start(options)?)?;
     let mut virtual_machine = None;
-    if !options.plan(&[Kind::Vm])?.is_empty() {
-        let measured = vm::measure(options)?;
-        virtual_machine = Some(measured.machine);
-        comparisons.extend(measured.comparisons);
+    if let Some(vm::Measured { machine, comparisons: within }) = measured {
+        virtual_machine = Some(machine);
+        comparisons.extend(within);
     }
     ensure!(!comparisons.is_empty(), "nothing to measure: that image is not for that target");
     let goals = goals(&comparisons);

@@ -234,6 +234,8 @@ loop device and on a virtio disk it is `nibs action stream-image`.
 On the virtio disk, everything runs inside a virtual machine that is started anew for each run; the
 image is in the same shape, and smaller, since a host may have to emulate the processor. What is
 read from a local file is in the machine's memory. The disk is a file in the page cache of the host.
+Where the processor is emulated (tcg), instructions cost far more than copies, and every wake-up of
+another process costs more than on hardware: contenders can be compared there, seconds cannot.
 
 *Written* is what the kernel accounts to the processes (`write_bytes` of `/proc/PID/io`); for the
 virtio disk, the host's kernel to QEMU. *Peak memory* is the sum of the peaks of all processes.

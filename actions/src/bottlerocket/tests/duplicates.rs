@@ -4,10 +4,12 @@ use std::fs;
 
 use nibs_bottlerocket::partitions::kind;
 use nibs_job::params::Duplicates;
+use serde_json::json;
 use uuid::{Uuid, uuid};
 
 use super::super::duplicates::handle;
-use super::bench::Bench;
+use super::super::explain;
+use super::bench::{Bench, decode};
 use crate::disk::{Disk, list, partitions};
 
 const LINUX: Uuid = uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
@@ -82,4 +84,19 @@ fn another_path_to_the_same_disk_is_no_other_disk() {
     fs::write(bench.fake.machine.dev.join("vda"), vec![0; 8 << 20]).unwrap();
     assert!(disk(&bench, "sda").wwn.is_some());
     handle(Duplicates::Refuse, &disk(&bench, "sda"), &bench.context()).unwrap();
+}
+
+#[test]
+fn an_explanation_refuses_them_too() {
+    let bench = two_stale();
+    let explained = |asked: &str| {
+        let net = json!({ "content": "version = 1\n[eno1]\ndhcp4 = true\n" });
+        let disk = json!({ "path": "/dev/vda" });
+        let params = decode(json!({ "net": net, "disk": disk, "duplicates": asked }));
+        explain(&params, &bench.context()).unwrap()
+    };
+    let refused = explained("refuse").refusals;
+    assert!(refused.len() == 1 && refused[0].message.contains("vdb"), "{refused:?}");
+    assert_eq!(explained("warn").warnings.len(), 2);
+    assert!(explained("wipe").refusals.is_empty() && has_table(&bench, "vdb"));
 }

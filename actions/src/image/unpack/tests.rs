@@ -79,7 +79,7 @@ pub(in crate::image) fn assert_cuts_are_found(bytes: &[u8], parts: &[(usize, usi
     for cut in MAGIC..bytes.len() {
         match (unpack(&bytes[..cut], 8 << 10), parts.iter().find(|(end, _)| *end == cut)) {
             (Ok(decoded), Some((_, length))) => {
-                assert!(decoded == whole[..*length], "cut at {cut}")
+                assert!(decoded == whole[..*length], "cut at {cut}");
             }
             (Err(error), None) => assert!(!matches!(error, Error::Vanished { .. }), "cut at {cut}"),
             (Ok(_), None) => panic!("cut at {cut} of {}", bytes.len()),

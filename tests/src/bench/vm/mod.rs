@@ -47,8 +47,9 @@ use crate::namespace;
 use crate::network::{GATEWAY, Network};
 use task::{Answer, Download, Task, Work};
 
-/// A start of the machine takes seconds, so that the whole would take too long with more.
-const REPETITIONS: usize = 3;
+/// Where the machine is emulated, a run of a slow contender takes half a minute: with more, the whole
+/// would take too long.
+const REPETITIONS: usize = 2;
 /// The raw image has to fit, beside the system and what contenders take. MiB.
 const MEMORY: u32 = 3072;
 const PROCESSORS: u32 = 2;
