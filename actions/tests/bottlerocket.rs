@@ -1,8 +1,9 @@
 //! The action `bottlerocket` on loop devices: an image with files, other files for an installed
-//! system, and private partitions that are not as they should be. Needs root, loop devices, sgdisk
-//! and mkfs.ext4; skips without.
+//! system, private partitions that are not as they should be, and certificates. Needs root, loop
+//! devices, sgdisk, mkfs.ext4, mkfs.vfat and mtools; skips without.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,14 @@ const BOOT: Partition = Partition {
     start: 10,
     size: 4,
     attributes: &[48, 56],
+};
+const ESP: Partition = Partition {
+    number: 2,
+    name: "EFI-SYSTEM",
+    kind: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+    start: 4,
+    size: 5,
+    attributes: &[],
 };
 const BOOTED: Partition = Partition { attributes: &[48, 56, 57], ..BOOT };
 
@@ -154,11 +163,15 @@ impl Bench {
     }
 
     /// Runs the action on this disk.
-    fn run(&self, mut with: Value) -> Result<Done, Error> {
+    fn run(&self, with: Value) -> Result<Done, Error> {
+        self.run_on(Machine::default(), with)
+    }
+
+    fn run_on(&self, machine: Machine, mut with: Value) -> Result<Done, Error> {
         with["disk"] = json!({ "path": self.device });
         let task = Task::decode("bottlerocket", with).unwrap();
         let context = Context {
-            machine: Machine::default(),
+            machine,
             stop: Stop::default(),
             sink: self.said.clone(),
             runtime: self.runtime.handle().clone(),
@@ -327,7 +340,6 @@ fn files_that_do_not_fit_leave_all_as_it_is() {
 
 /// Damages the filesystem of a private partition, from a byte on.
 fn damage(bench: &Bench, at: u64) {
-    use std::os::unix::fs::FileExt;
     let device = fs::OpenOptions::new().write(true).open(&bench.device).unwrap();
     device.write_all_at(&[0x5a; 4096], PRIVATE.start * MIB + at).unwrap();
     device.sync_all().unwrap();
@@ -369,4 +381,47 @@ fn a_filesystem_that_is_in_use_is_not_made_anew() {
     let error = bench.run(json!({ "net": { "content": NET }, "recreate": true })).unwrap_err();
     assert!(error.to_string().contains("claiming "), "{error}");
     drop(claim);
+}
+
+/// Puts an EFI system partition with a file `EFI/BOOT/db.cer`, if that is given, on a disk.
+fn make_esp(device: &Path, certificate: Option<&[u8]>) -> Option<()> {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, file) = (directory.path().join("esp"), directory.path().join("db.cer"));
+    fs::File::create(&image).unwrap().set_len(ESP.size * MIB).unwrap();
+    let path = image.to_str()?;
+    run("mkfs.vfat", &[path])?;
+    run("mmd", &["-i", path, "::EFI", "::EFI/BOOT"])?;
+    if let Some(bytes) = certificate {
+        fs::write(&file, bytes).unwrap();
+        run("mcopy", &["-i", path, file.to_str()?, "::EFI/BOOT/db.cer"])?;
+    }
+    let disk = fs::OpenOptions::new().write(true).open(device).unwrap();
+    disk.write_all_at(&fs::read(&image).unwrap(), ESP.start * MIB).unwrap();
+    disk.sync_all().unwrap();
+    Some(())
+}
+
+#[test]
+fn a_certificate_that_the_job_does_not_name_is_not_enrolled() {
+    let efivars = tempfile::tempdir().unwrap();
+    let setup_mode = "SetupMode-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    fs::write(efivars.path().join(setup_mode), [6, 0, 0, 0, 1]).unwrap();
+    let cases = [
+        (None, "there is no EFI/BOOT/db.cer on the EFI system partition"),
+        (Some(&b"another"[..]), "EFI/BOOT/db.cer has sha256 "),
+    ];
+    for (certificate, part) in cases {
+        let Some(bench) = Bench::installed(&[ESP, BOOT, PRIVATE], &[]) else { return };
+        let Some(()) = make_esp(&bench.device, certificate) else { return };
+        let machine = Machine { efivars: efivars.path().into(), ..Machine::default() };
+        let with = json!({ "secure-boot": { "db-sha256": "ab".repeat(32) } });
+        let error = bench.run_on(machine, with).unwrap_err();
+        if error.to_string().contains("this kernel has no vfat") {
+            eprintln!("skipped: needs a kernel with vfat");
+            return;
+        }
+        assert_eq!(error.class(), Class::InvalidInput, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+        assert_eq!(fs::read_dir(efivars.path()).unwrap().count(), 1);
+    }
 }

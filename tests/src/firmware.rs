@@ -20,6 +20,9 @@ pub struct Firmware {
     pub variables: PathBuf,
     /// iPXE as an EFI program that uses the firmware's own network driver.
     pub ipxe: PathBuf,
+    /// Whether its variables can be written through system management mode only, without which
+    /// OVMF knows no Secure Boot.
+    pub guards_variables: bool,
 }
 
 impl Default for Firmware {
@@ -28,11 +31,21 @@ impl Default for Firmware {
             code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
             variables: "/usr/share/OVMF/OVMF_VARS_4M.fd".into(),
             ipxe: "/usr/lib/ipxe/snponly.efi".into(),
+            guards_variables: false,
         }
     }
 }
 
 impl Firmware {
+    /// OVMF with Secure Boot, and no keys yet: in Setup Mode.
+    pub fn in_setup_mode() -> Self {
+        Self {
+            code: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd".into(),
+            guards_variables: true,
+            ..Self::default()
+        }
+    }
+
     /// All its files.
     pub fn files(&self) -> [&Path; 3] {
         [&self.code, &self.variables, &self.ipxe]
@@ -41,6 +54,14 @@ impl Firmware {
     /// The program, as a drive of QEMU's.
     pub(crate) fn code_drive(&self) -> String {
         format!("if=pflash,format=raw,unit=0,readonly=on,file={}", self.code.display())
+    }
+
+    /// What QEMU has to be told besides its drives.
+    pub(crate) fn arguments(&self) -> &'static [&'static str] {
+        match self.guards_variables {
+            true => &["-global", "driver=cfi.pflash01,property=secure,value=on"],
+            false => &[],
+        }
     }
 
     /// Writes the NVRAM of a new machine whose network card is device `slot` and has the address

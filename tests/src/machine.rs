@@ -123,6 +123,7 @@ impl Machine {
             Start::Firmware => {
                 let nvram = file("nvram.fd");
                 firmware.write_nvram(&nvram, NETWORK_SLOT, hardware.mac)?;
+                command.args(firmware.arguments());
                 command.args(["-drive".into(), firmware.code_drive()]).args([
                     "-drive".into(),
                     format!("if=pflash,format=raw,unit=1,file={}", nvram.display()),

@@ -30,12 +30,20 @@ pub struct Rack {
 impl Rack {
     /// Sets the lab up in `directory`, which is emptied first. To be called inside the namespace.
     pub fn set_up(artefacts: &Artefacts, directory: &Path) -> Result<Self> {
+        Self::set_up_with(Firmware::default(), artefacts, directory)
+    }
+
+    /// The same, for machines with this firmware.
+    pub fn set_up_with(
+        firmware: Firmware,
+        artefacts: &Artefacts,
+        directory: &Path,
+    ) -> Result<Self> {
         if directory.exists() {
             fs::remove_dir_all(directory)
                 .with_context(|| format!("emptying {}", directory.display()))?;
         }
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-        let firmware = Firmware::default();
         let network = Network::create()?;
         Ok(Self {
             control: ControlPlane::start(artefacts, directory)?,

@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use lab::artefacts::Artefacts;
-use lab::demo::{self, Story, System};
+use lab::demo::{self, Ending, Story, System};
 use lab::machine::Machine;
 use lab::rack::Rack;
 use lab::trial::in_the_lab;
-use nibs_job::{EventKind, Job, Outcome, Task};
+use nibs_job::{Action, EventKind, Job, Outcome, Task};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 /// What one machine may take from power-on to the end of a test.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -54,6 +56,51 @@ fn debian_is_installed_and_boots_to_multi_user() {
     in_the_lab("debian_is_installed_and_boots_to_multi_user", System::Debian, |directory| {
         let report = demo::run(System::Debian, directory, None, |_, _| Ok(())).unwrap();
         assert!(report.passed, "\n{report}");
+    });
+}
+
+/// The demo's system, written and configured in one action: its parameters are given once, as a
+/// table, and come out in the kernel's command line and in the user data.
+#[test]
+fn the_bottlerocket_action_makes_a_node_of_a_bare_machine() {
+    let name = "the_bottlerocket_action_makes_a_node_of_a_bare_machine";
+    in_the_lab(name, System::Bottlerocket, |directory| {
+        const USER_DATA: &str =
+            "[settings.host-containers.admin]\nenabled = true\nsuperpowered = true\n";
+        // The oldest format that can say it.
+        const NET: &str = "version = 1\n\n[eth0]\nprimary = true\ndhcp4 = true\n";
+        let (mut rack, mut machine, mut story) = start(directory, |job| {
+            let Task::StreamImage(with) = &job.actions[0].task else { panic!("{job:?}") };
+            let with = json!({
+                "image": with.image,
+                "disk": with.disk,
+                "strict": true,
+                "user-data": { "content": USER_DATA },
+                "net": { "interfaces": [{ "name": "eth0", "dhcp4": true, "primary": true }] },
+                "bootconfig": { "kernel": { "nibs.demo": ["installed"] } },
+            });
+            let action = json!({ "uses": "bottlerocket", "with": with });
+            job.actions.splice(..2, [Action::from_value(action).unwrap()]);
+        });
+        let ending = story.follow(&mut rack, &mut machine, demo::bottlerocket::UP, PATIENCE);
+        assert_eq!(ending.unwrap(), Ending::Up, "{}", machine.console.last_lines());
+        assert_eq!(story.outcome(), Some(&Outcome::Succeeded));
+
+        let lines = machine.console.lines(story.installed_from());
+        let said = |text: &str| lines.iter().any(|line| line.text.trim_end().ends_with(text));
+        let boot = "\n[settings.boot]\n\n[settings.boot.kernel-parameters]\n\
+                    \"nibs.demo\" = [\"installed\"]\n";
+        for (path, content) in [
+            ("/user-data.toml", format!("{USER_DATA}{boot}").into_bytes()),
+            ("/net.toml", NET.into()),
+        ] {
+            let digest = hex::encode(Sha256::digest(content));
+            assert!(said(&format!("sha256 {digest} {path}")), "{path}");
+            assert!(said(&format!("mode 0600 {path}")), "{path}");
+        }
+        assert!(said("bootconfig kernel.nibs.demo = \"installed\""));
+        let is_parameter = |text: &str| text.contains("cmdline ") && text.contains("nibs.demo=");
+        assert!(lines.iter().any(|line| is_parameter(&line.text)), "on the command line");
     });
 }
 

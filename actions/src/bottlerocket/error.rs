@@ -6,6 +6,7 @@ use nibs_bottlerocket::net_toml;
 use nibs_job::Class;
 
 use super::udev_name::Unnamed;
+use crate::efi::secure_boot;
 
 /// Why the action `bottlerocket` failed, where it is not for its image, disk or filesystem.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,27 @@ pub enum Error {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The firmware cannot be asked.
+    #[error(
+        "enrolling Secure Boot keys: no EFI variables are to be seen in {}; the machine was not \
+         started by UEFI, or efivarfs is not mounted there", root.display()
+    )]
+    NoVariables {
+        /// Where they would be.
+        root: PathBuf,
+    },
+    /// The image was not built for Secure Boot.
+    #[error(
+        "enrolling Secure Boot keys: there is no EFI/BOOT/db.cer on the EFI system partition {}; an \
+         image that is built for Secure Boot has one", esp.display()
+    )]
+    NoCertificate {
+        /// The partition.
+        esp: PathBuf,
+    },
+    /// The firmware has no place for the keys, or they are not what they should be.
+    #[error(transparent)]
+    SecureBoot(#[from] secure_boot::Error),
     /// The files do not fit.
     #[error(
         "writing the files to {}: they need {needed} bytes, {free} are free; nothing was written; \
@@ -140,9 +162,11 @@ impl Error {
             Self::Render(net_toml::Error::UnknownCard { .. } | net_toml::Error::BadName { .. }) => {
                 Class::Environment
             }
-            Self::Render(_) => Class::InvalidInput,
+            Self::Render(_) | Self::NoCertificate { .. } => Class::InvalidInput,
+            Self::SecureBoot(error) => error.class(),
             Self::Unnamed { .. }
             | Self::NoLease
+            | Self::NoVariables { .. }
             | Self::Duplicates { .. }
             | Self::Damaged { .. }
             | Self::Size { .. }

@@ -5,12 +5,14 @@
 //! ```text
 //! job, URLs, lease -> make, check the files -> other disks? -> stream the image -> find PRIVATE
 //!                     (nothing is written yet)                 (if there is one)   write, read back
+//!                     can keys be enrolled?                                        -> enrol the keys
 //! ```
 //!
 //! - [`prove`]: the files' contents, from [`net`], [`fetch`] and the checks of `nibs_bottlerocket`;
 //!   [`udev_name`]: what the installed system calls a card.
 //! - [`duplicates`]: what a former installation left on other disks.
 //! - [`private`]: the partition for the files; [`ext4`]: its filesystem, if it has to be made.
+//! - [`secure_boot`]: the image's certificate into the firmware.
 
 mod duplicates;
 mod error;
@@ -19,6 +21,7 @@ mod fetch;
 mod net;
 mod private;
 mod prove;
+mod secure_boot;
 mod udev_name;
 
 use std::sync::Arc;
@@ -35,6 +38,9 @@ use crate::{Context, Done};
 pub(crate) fn run(params: &Bottlerocket, context: &Context) -> Result<Done, crate::Error> {
     let (target, system) = target(params, context)?;
     let files = prove::prove(params, system, context)?;
+    if let Some(params) = &params.secure_boot {
+        secure_boot::check(params, context)?;
+    }
     duplicates::handle(params.duplicates, &target, context)?;
     let mut done = match image(params) {
         Some(stream) => stream_image::run(&stream, context)?,
@@ -48,6 +54,10 @@ pub(crate) fn run(params: &Bottlerocket, context: &Context) -> Result<Done, crat
             private::warn_if_booted(&files, context);
         }
         private::write(&private, files, (system, has_booted), params.recreate, context)?;
+    }
+    if let Some(params) = &params.secure_boot {
+        context.check()?;
+        secure_boot::enrol(params, &target, context)?;
     }
     done.installed_disk = Some(target.path);
     Ok(done)
@@ -86,6 +96,9 @@ pub(crate) fn explain(
             if params.image.is_some() { System::New } else { System::Installed }
         }
     };
+    if let Some(params) = &params.secure_boot {
+        refuse(&mut explanation, secure_boot::check(params, context))?;
+    }
     let files = refuse(&mut explanation, prove::prove(params, system, context))?;
     for (name, content) in files.iter().flat_map(prove::Files::iter) {
         explanation.files.push(FileSeen { name: name.into(), size: content.len() as u64 });

@@ -7,7 +7,7 @@
 //!  resumes    served     bz2, raw   if asked   the rest  caches     data flushed  then GPTs, flushed
 //! ```
 //!
-//! Each stage is a thread, decoding lz4 one per core, that knows its neighbours only by bounded
+//! Each stage is a thread, decoding one per core, that knows its neighbours only by bounded
 //! channels: chunks as they came from the network on the left of `decode`, buffers of a fixed pool
 //! on its right. The bytes that make a disk bootable (the first MiB, the start of EFI system
 //! partitions, the backup GPT) stay in memory until length, decoder and digests have proven the
@@ -16,8 +16,9 @@
 //!
 //! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`oci`] registries,
 //!   [`tuf`] repositories, [`file`]).
-//! - [`format`], [`decode`], [`lz4`]: what they are, told by magic, and their decoders;
-//!   [`unpack`], [`workers`], [`reflow`]: decoding from front to back, or on all cores.
+//! - [`format`], [`decode`]: what they are, told by magic, and their decoders; [`unpack`], [`cut`],
+//!   [`workers`], [`ahead`], [`reflow`]: on all cores, in order, in bounded memory; [`lz4`],
+//!   [`zstd`](mod@zstd), [`xz`], [`gzip`]: where a stream of theirs can be cut.
 //! - [`table`], [`held`], [`zeros`], [`target`], [`write`](mod@write), [`stale`], [`commit`]: onto
 //!   the disk; [`readback`]: and whether it kept it.
 //! - [`bmap`]: what of an image need not be written, and proof of the rest.

@@ -36,9 +36,10 @@ const GIB: u64 = 1 << 30;
 const DISK: u64 = 4 * GIB;
 const PROCESSORS: u32 = 2;
 
-/// What issue 2 sets: the most that each may be.
+/// The most that each may be. The agent's was 9 MiB before it could verify a TUF repository, which
+/// takes 1.6 MiB, and check what it writes; see docs/sizes.md.
 const INITRAMFS_AT_MOST: u64 = 8 * MIB;
-const AGENT_AT_MOST: u64 = 9 * MIB;
+const AGENT_AT_MOST: u64 = 11 * MIB;
 const MACHINE_AT_MOST: u64 = 256 * MIB;
 const AGENT_MEMORY_AT_MOST: u64 = 64 * MIB;
 const VERIFIED_AT_MOST: Duration = Duration::from_secs(120);

@@ -305,3 +305,24 @@ fn what_is_proven_can_be_explained() {
     let told = super::super::explain(&params, &bench.context()).unwrap();
     assert_eq!(told.refusals.len(), 2, "{:?}", told.refusals);
 }
+
+#[test]
+fn keys_that_cannot_be_enrolled_stop_all_before_anything_is_written() {
+    let mut bench = Bench::new();
+    let efivars = tempfile::tempdir().unwrap();
+    bench.fake.machine.efivars = efivars.path().join("absent");
+    let params =
+        json!({ "disk": { "path": "/dev/vda" }, "secure-boot": { "db-sha256": "ab".repeat(32) } });
+    let node = bench.fake.machine.dev.join("vda");
+    let before = std::fs::read(&node).unwrap();
+    let run = |bench: &Bench| {
+        let error = super::super::run(&decode(params.clone()), &bench.context()).unwrap_err();
+        assert!(std::fs::read(&node).unwrap() == before);
+        error.to_string()
+    };
+    assert!(run(&bench).contains("no EFI variables are to be seen"), "{}", run(&bench));
+    bench.fake.machine.efivars = efivars.path().into();
+    let setup_mode = "SetupMode-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    std::fs::write(efivars.path().join(setup_mode), [6, 0, 0, 0, 0]).unwrap();
+    assert!(run(&bench).contains("the firmware is in User Mode"), "{}", run(&bench));
+}
