@@ -6,6 +6,7 @@
 //! - [`executor`]: runs a job's actions in order and says what happens.
 //! - [`journal`]: makes the events of a job and hands them out.
 //! - [`reporter`]: delivers those events, in order, until they are acknowledged.
+//! - [`memory`]: how the process allocates.
 //! - [`backoff`]: how long to wait before trying again.
 //! - [`view`]: shows them to whoever watches.
 //! - [`cli`] and [`commands`]: the command line, and one file for each command.
@@ -19,6 +20,7 @@ pub mod executor;
 pub mod facts;
 pub mod init;
 pub mod journal;
+pub mod memory;
 pub mod net;
 pub mod reporter;
 pub mod view;

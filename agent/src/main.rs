@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    nibs_agent::memory::share_one_arena();
     match nibs_agent::cli::role() {
         nibs_agent::cli::Role::Init => nibs_agent::init::main(),
         nibs_agent::cli::Role::KernelBootconfig => nibs_agent::commands::bootconfig::kernel_tool(),

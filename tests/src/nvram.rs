@@ -15,6 +15,9 @@ use anyhow::{Context, Result, bail, ensure};
 /// Boot variables' namespace, `EFI_GLOBAL_VARIABLE`, as stored.
 pub const GLOBAL: [u8; 16] =
     guid(0x8be4_df61, 0x93ca, 0x11d2, *b"\xaa\x0d\x00\xe0\x98\x03\x2b\x8c");
+/// The signature databases' namespace, `EFI_IMAGE_SECURITY_DATABASE_GUID`, as stored.
+pub const IMAGE_SECURITY: [u8; 16] =
+    guid(0xd719_b2cb, 0x3d3a, 0x4596, *b"\xa3\xbc\xda\xd0\x0e\x67\x65\x6f");
 /// `gEfiAuthenticatedVariableGuid`: the only store format that OVMF uses.
 const STORE: [u8; 16] = guid(0xaaf3_2c78, 0x947b, 0x439a, *b"\xa1\x80\x2e\x14\x4e\xc3\x77\x92");
 /// Optional data by which OVMF knows an entry that it made itself.
@@ -57,12 +60,17 @@ impl Nvram {
 
     /// Data of a variable of the [`GLOBAL`] namespace.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.get_of(&GLOBAL, name)
+    }
+
+    /// Data of a variable of any namespace.
+    pub fn get_of(&self, vendor: &[u8; 16], name: &str) -> Option<&[u8]> {
         let wanted = utf16(name);
         let mut found = None;
         let mut at = self.variables.start;
         while let Some(variable) = self.variable_at(at) {
             let live = matches!(variable.state, STATE_ADDED | STATE_REPLACING);
-            if live && variable.vendor == GLOBAL && variable.name == wanted {
+            if live && variable.vendor == *vendor && variable.name == wanted {
                 found = Some(variable.data);
             }
             at = variable.end;

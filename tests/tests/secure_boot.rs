@@ -15,10 +15,12 @@ use lab::artefacts::{Artefacts, missing_programs};
 use lab::demo::{self, Story, System, bottlerocket};
 use lab::firmware::Firmware;
 use lab::machine::Machine;
+use lab::nvram::IMAGE_SECURITY;
 use lab::rack::Rack;
 use lab::trial::in_the_lab;
 use nibs_bottlerocket::partitions::METAL_DEV;
-use nibs_job::Outcome;
+use nibs_job::params::SecureBoot;
+use nibs_job::{Class, Outcome, Task};
 use sha2::{Digest, Sha256};
 
 const PROGRAMS: [&str; 5] = ["openssl", "sbsign", "lz4", "mcopy", "mmd"];
@@ -77,9 +79,15 @@ fn sha256(path: &Path) -> String {
     hex::encode(Sha256::digest(fs::read(path).unwrap()))
 }
 
-/// Installs such an image on a machine in Setup Mode, and follows it until its console says `text`
-/// after the end of the job. Gives what it said from there on.
-fn install(is_signed: bool, text: &str, directory: &Path) -> (Machine, Vec<String>) {
+/// Installs such an image on a machine in Setup Mode, by a job that `change` may alter, and follows
+/// it until the job has failed, or until its console says `text` after the end of the job. Gives
+/// how the job ended, and what the console said from there on.
+fn install(
+    is_signed: bool,
+    change: impl FnOnce(&mut SecureBoot),
+    text: &str,
+    directory: &Path,
+) -> (Machine, Outcome, Vec<String>) {
     let artefacts = Artefacts::find();
     let mut rack = Rack::set_up_with(Firmware::in_setup_mode(), &artefacts, directory).unwrap();
     let image = make_image(&artefacts, is_signed, directory);
@@ -89,32 +97,31 @@ fn install(is_signed: bool, text: &str, directory: &Path) -> (Machine, Vec<Strin
         ("db-sha256", sha256(&directory.join("db.cer"))),
     ];
     let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let job = demo::fill(TEMPLATE, &values).unwrap();
+    let mut job = demo::fill(TEMPLATE, &values).unwrap();
+    let Task::Bottlerocket(params) = &mut job.actions[0].task else { panic!("{job:?}") };
+    change(params.secure_boot.as_mut().unwrap());
     let hardware = demo::hardware(&rack, System::Bottlerocket.memory());
     rack.control.assign(&job, &hardware.id()).unwrap();
+
     let mut machine = rack.power_on(&hardware).unwrap();
     let mut story = Story::new(&job);
-    let said = |story: &Story, machine: &Machine| {
-        let is_over = story.outcome().is_some();
-        let lines = machine.console.lines(if is_over { story.installed_from() } else { 0 });
-        let lines = lines.into_iter().map(|line| line.text);
-        if is_over { lines.collect() } else { Vec::new() }
+    let said = |story: &Story, machine: &Machine| -> Vec<String> {
+        let lines = machine.console.lines(story.installed_from());
+        lines.into_iter().map(|line| line.text).collect()
     };
-    let done = |story: &Story, machine: &Machine| {
-        story.outcome().is_some_and(|outcome| !outcome.is_success())
-            || said(story, machine).iter().any(|line: &String| line.contains(text))
+    let done = |story: &Story, machine: &Machine| match story.outcome() {
+        None => false,
+        Some(Outcome::Failed { .. }) => true,
+        Some(_) => said(story, machine).iter().any(|line| line.contains(text)),
     };
     story.follow_until(&mut rack, &mut machine, PATIENCE, done).unwrap();
-    assert_eq!(story.outcome(), Some(&Outcome::Succeeded), "{:#?}", story.events());
+    let outcome = story.outcome().unwrap().clone();
     let said = said(&story, &machine);
-    (machine, said)
+    (machine, outcome, said)
 }
 
-/// Whether a variable of the machine's holds a certificate.
-fn holds(machine: &Machine, variable: &str, certificate: &[u8]) -> bool {
-    let nvram = machine.nvram().unwrap();
-    let data = nvram.get(variable).unwrap_or_default();
-    data.windows(certificate.len()).any(|bytes| bytes == certificate)
+fn contains(variable: Option<&[u8]>, bytes: &[u8]) -> bool {
+    variable.is_some_and(|data| data.windows(bytes.len()).any(|window| window == bytes))
 }
 
 fn in_a_lab_that_signs(test: &str, body: impl FnOnce(&Path)) {
@@ -134,19 +141,44 @@ fn in_a_lab_that_signs(test: &str, body: impl FnOnce(&Path)) {
 #[test]
 fn what_the_images_key_signed_boots_with_secure_boot_on() {
     in_a_lab_that_signs("what_the_images_key_signed_boots_with_secure_boot_on", |directory| {
-        let (machine, said) = install(true, bottlerocket::UP, directory);
+        let (machine, outcome, said) = install(true, |_| {}, bottlerocket::UP, directory);
+        assert_eq!(outcome, Outcome::Succeeded);
         assert!(said.iter().any(|line| line.contains(SECURE)), "{said:#?}");
         let certificate = fs::read(directory.join("db.cer")).unwrap();
-        assert!(holds(&machine, "KEK", &certificate));
-        assert!(holds(&machine, "PK", b"Nibs platform key"));
+        let nvram = machine.nvram().unwrap();
+        assert!(contains(nvram.get_of(&IMAGE_SECURITY, "db"), &certificate));
+        assert!(contains(nvram.get("KEK"), &certificate));
+        assert!(contains(nvram.get("PK"), b"Nibs platform key"));
     });
 }
 
 #[test]
 fn what_nobody_signed_is_refused_by_the_firmware() {
     in_a_lab_that_signs("what_nobody_signed_is_refused_by_the_firmware", |directory| {
-        let (_machine, said) = install(false, REFUSED, directory);
+        let (_machine, outcome, said) = install(false, |_| {}, REFUSED, directory);
+        assert_eq!(outcome, Outcome::Succeeded);
+        let names_it = |line: &String| line.contains(REFUSED) && line.contains("loader.efi");
+        assert!(said.iter().any(names_it), "{said:#?}");
         let has_started = |line: &String| line.contains("Linux version");
         assert!(!said.iter().any(has_started), "{said:#?}");
+    });
+}
+
+/// OVMF is EDK II, which wants an owner's key to sign itself; the agent has no owner's key.
+#[test]
+fn a_platform_key_that_the_firmware_refuses_leaves_no_keys() {
+    in_a_lab_that_signs("a_platform_key_that_the_firmware_refuses_leaves_no_keys", |directory| {
+        let with_owner = |params: &mut SecureBoot| {
+            params.pk = Some(fs::read_to_string(directory.join("db.pem")).unwrap());
+        };
+        let (machine, outcome, _) = install(true, with_owner, bottlerocket::UP, directory);
+        let Outcome::Failed { class: Class::Environment, message } = outcome else {
+            panic!("{outcome}")
+        };
+        assert!(message.contains("writing EFI variable PK: the firmware refuses it"), "{message}");
+        assert!(message.contains("is undone, and the firmware still in Setup Mode"), "{message}");
+        let nvram = machine.nvram().unwrap();
+        assert_eq!((nvram.get("KEK"), nvram.get("PK")), (None, None));
+        assert_eq!(nvram.get_of(&IMAGE_SECURITY, "db"), None);
     });
 }

@@ -76,7 +76,7 @@ fn the_bottlerocket_action_makes_a_node_of_a_bare_machine() {
                 "disk": with.disk,
                 "strict": true,
                 "user-data": { "content": USER_DATA },
-                "net": { "interfaces": [{ "name": "eth0", "dhcp4": true, "primary": true }] },
+                "net": { "interfaces": [{ "id": "eth0", "dhcp4": true, "primary": true }] },
                 "bootconfig": { "kernel": { "nibs.demo": ["installed"] } },
             });
             let action = json!({ "uses": "bottlerocket", "with": with });

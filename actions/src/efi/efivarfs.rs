@@ -61,7 +61,7 @@ impl Variables for Efivarfs {
         write_whole(&path, variable).map_err(|e| {
             if !existed {
                 // The file alone, without a variable behind it, is worth no second error.
-                let _ = fs::remove_file(&path);
+                let _ = self.delete(name);
             }
             VariableError::new("writing", name, e)
         })

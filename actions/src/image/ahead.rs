@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_unit_whose_turn_it_is_gets_a_buffer_whatever_the_others_hold() {
-        let ahead = Ahead::new(Pool::new(BUFFERS_AHEAD + 1));
+        let ahead = Ahead::new(Pool::new(BUFFERS_AHEAD + 2));
         let held: Vec<Buffer> =
             (0..BUFFERS_AHEAD as u64).map(|unit| ahead.take(1 + unit % 2).unwrap()).collect();
         let two = Arc::clone(&ahead);

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// and large enough that a disk is busy with one while the next is filled.
 pub(super) const BUFFER: usize = 4 << 20;
 
-/// How many there are beside those in the hands of decoders and of [`super::lanes`]: one being
-/// filled, one checked or hashed.
-const BETWEEN: usize = 2;
+/// How many there are beside those in the hands of decoders and of [`super::lanes`]: one that is
+/// checked or hashed in between.
+const BETWEEN: usize = 1;
 
 /// What direct I/O wants of memory addresses, for every device there is.
 const ALIGNMENT: usize = 4096;
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_pool_has_so_many_buffers_and_gets_them_back() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(2);
         let mut taken: Vec<Buffer> = (0..3).filter_map(|_| pool.take()).collect();
         assert!(pool.memory.try_recv().is_err());
         taken[1].append(&[7; 5]);

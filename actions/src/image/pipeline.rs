@@ -29,7 +29,7 @@ use crate::{Sink, Stop};
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// How many chunks as served may wait between two stages. One has at most some 400 KiB.
-pub(super) const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 4;
 
 /// What became of a finished stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Enrolment against the firmware's twin in memory.
 
+use nibs_job::Class;
+
 use super::certificate::tests::outline;
 use super::*;
 use crate::efi::{Attributes, MemoryVariables};

@@ -38,7 +38,7 @@ use crate::{Sink, Stop};
 pub use self::access::{Access, Credentials, Tokens};
 
 /// How many chunks may wait to be taken. One has at most some 400 KiB.
-const AHEAD: usize = 8;
+const AHEAD: usize = 4;
 
 /// What a transfer is made from.
 #[derive(Clone)]
