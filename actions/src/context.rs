@@ -156,6 +156,18 @@ impl Context {
     }
 }
 
+/// Hears nothing, for tests of what says nothing that matters.
+#[cfg(test)]
+pub(crate) struct Deaf;
+
+#[cfg(test)]
+impl Sink for Deaf {
+    fn progress(&self, _: Progress) {}
+    fn reset(&self, _: String) {}
+    fn warning(&self, _: String) {}
+    fn log(&self, _: LogLevel, _: String) {}
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

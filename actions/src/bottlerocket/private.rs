@@ -239,7 +239,7 @@ fn check_together(
     let stays = if files.user_data.is_some() { BOOT_CONFIG } else { USER_DATA };
     let findings: Vec<String> = consistency(&tree, &settings)
         .iter()
-        .map(|found| format!("{BOOT_CONFIG}: {found} (the {stays} is the one on the disk)"))
+        .map(|found| format!("{} (the {stays} is the one on the disk)", found.in_file(BOOT_CONFIG)))
         .collect();
     match system {
         System::Installed if !findings.is_empty() => return Err(Error::Refused { findings }),

@@ -289,19 +289,12 @@ impl Findings {
     fn judge(self, strict: bool, context: &Context) -> Result<(), Error> {
         let is_bad = |(_, found): &(_, Diagnostic)| strict || found.severity == Severity::Error;
         let refused = self.0.iter().any(is_bad);
-        let findings: Vec<String> = self.0.iter().map(|(file, found)| told(file, found)).collect();
+        let findings: Vec<String> =
+            self.0.iter().map(|(file, found)| found.in_file(file)).collect();
         if refused {
             return Err(Error::Refused { findings });
         }
         findings.into_iter().for_each(|finding| context.sink.warning(finding));
         Ok(())
-    }
-}
-
-/// A finding as compilers tell one.
-fn told(file: &str, found: &Diagnostic) -> String {
-    match found.place {
-        Some(_) => format!("{file}:{found}"),
-        None => format!("{file}: {found}"),
     }
 }

@@ -7,7 +7,8 @@
 //!  resumes    served     bz2, raw   if asked   the rest  caches     data flushed  then GPTs, flushed
 //! ```
 //!
-//! Each stage is a thread, decoding one per core, that knows its neighbours only by bounded
+//! Each stage is a thread (source and first digest share one, decoding has one per core, the disk
+//! two for writing and two for reading) that knows its neighbours only by bounded
 //! channels: chunks as they came from the network on the left of `decode`, buffers of a fixed pool
 //! on its right. The bytes that make a disk bootable (the first MiB, the start of EFI system
 //! partitions, the backup GPT) stay in memory until length, decoder and digests have proven the
@@ -19,8 +20,8 @@
 //! - [`format`], [`decode`]: what they are, told by magic, and their decoders; [`unpack`], [`cut`],
 //!   [`workers`], [`ahead`], [`reflow`]: on all cores, in order, in bounded memory; [`lz4`],
 //!   [`zstd`](mod@zstd), [`xz`], [`gzip`]: where a stream of theirs can be cut.
-//! - [`table`], [`held`], [`zeros`], [`target`], [`write`](mod@write), [`stale`], [`commit`]: onto
-//!   the disk; [`readback`]: and whether it kept it.
+//! - [`table`], [`held`], [`zeros`], [`target`], [`write`](mod@write), [`lanes`], [`stale`],
+//!   [`commit`]: onto the disk; [`readback`]: and whether it kept it.
 //! - [`bmap`]: what of an image need not be written, and proof of the rest.
 //! - [`pipeline`], [`stages`]: the threads, the verdict, progress.
 //! - [`layout`], [`preview`], [`look`]: what will be done, told before anything is written.

@@ -95,9 +95,9 @@ pub(crate) fn preview(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use nibs_job::{LogLevel, Progress};
 
     use super::*;
+    use crate::context::Deaf;
 
     /// Bytes, of which there are never more than so many, and then an endless wait for more.
     struct Endless<'a>(Vec<Bytes>, &'a Stop);
@@ -126,15 +126,6 @@ mod tests {
         fn total(&self) -> Option<u64> {
             self.0.as_ref().map(|bytes| bytes.len() as u64)
         }
-    }
-
-    struct Deaf;
-
-    impl Sink for Deaf {
-        fn progress(&self, _: Progress) {}
-        fn reset(&self, _: String) {}
-        fn warning(&self, _: String) {}
-        fn log(&self, _: LogLevel, _: String) {}
     }
 
     fn see(bytes: Vec<u8>) -> Result<Preview> {

@@ -150,20 +150,12 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    use nibs_job::{Class, LogLevel, Progress};
+    use nibs_job::Class;
     use tough::IntoVec;
 
     use super::*;
-    use crate::{Sink, http, image::Access};
-
-    struct Deaf;
-
-    impl Sink for Deaf {
-        fn progress(&self, _: Progress) {}
-        fn reset(&self, _: String) {}
-        fn warning(&self, _: String) {}
-        fn log(&self, _: LogLevel, _: String) {}
-    }
+    use crate::context::Deaf;
+    use crate::{http, image::Access};
 
     /// A byte every 20 ms, of a thousand.
     fn drip() -> Url {

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nibs_job::Progress;
 use proptest::sample::Index;
 
 use super::super::ahead::{BUFFERS_AHEAD, SERVED_AHEAD};
@@ -17,19 +16,11 @@ use super::super::progress::Counters;
 use super::super::stages::Shared;
 use super::super::{Error, Result};
 use super::*;
-use crate::{Sink, Stop};
+use crate::Stop;
+use crate::context::Deaf;
 
 /// The longest magic there is, bytes: what is damaged there is of no format that is known.
 const MAGIC: usize = 6;
-
-struct Deaf;
-
-impl Sink for Deaf {
-    fn progress(&self, _: Progress) {}
-    fn reset(&self, _: String) {}
-    fn warning(&self, _: String) {}
-    fn log(&self, _: LogLevel, _: String) {}
-}
 
 /// Runs the stage, and gives what comes of it to a reader, who may take his time.
 fn run(input: ChunkReader, mut take: impl FnMut(&[u8])) -> Result<()> {

@@ -7,20 +7,12 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::context::Deaf;
 use crate::disk::FakeMachine;
 use crate::{Stop, http};
 
 const MIB: u64 = 1 << 20;
 const DISK: u64 = 10 * MIB;
-
-struct Deaf;
-
-impl Sink for Deaf {
-    fn progress(&self, _: Progress) {}
-    fn reset(&self, _: String) {}
-    fn warning(&self, _: String) {}
-    fn log(&self, _: LogLevel, _: String) {}
-}
 
 /// A machine with a disk that holds XFS, another one, and an image of 4 MiB.
 struct Bench {
