@@ -232,7 +232,8 @@ fn every_sample_and_case_is_read_as_the_kernel_reads_it() {
 #[test]
 fn random_pieces_are_read_as_the_kernel_reads_them() {
     let Some(oracle) = oracle() else { return };
-    oracle.compare_random("pieces", texts::pieces(), 1);
+    // Nearly all of them are refused, here and there: that is what they are for.
+    oracle.compare_random("pieces", texts::pieces(), 0);
 }
 
 #[test]
