@@ -24,7 +24,7 @@ const WINDOWS_AHEAD: u64 = 16 << 20;
 
 /// Bytes as served that may wait for their worker: more than two of the largest blocks of an lz4
 /// frame, one of which has to be there as a whole.
-pub(super) const SERVED_AHEAD: usize = 10 << 20;
+pub(super) const SERVED_AHEAD: usize = 9 << 20;
 
 /// What bytes as served are accounted in, at most, bytes.
 pub(super) const SERVED_PIECE: usize = 512 << 10;

@@ -22,7 +22,7 @@ pub(super) const READERS: usize = 2;
 
 /// How much is read at once: enough for any disk, and so little that it is still in the processor's
 /// cache when it is looked at. Bytes.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 512 << 10;
 
 /// A part of the image that is on the disk.
 #[derive(Debug)]
