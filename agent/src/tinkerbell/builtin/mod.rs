@@ -1,0 +1,63 @@
+//! Tinkerbell's standard actions, by the name of their image, as tasks of our own.
+//!
+//! The same environment, defaults, accepted values and meaning of failures as the images that bear
+//! these names; one file for each action. What is not known by name is run as a container.
+
+use std::collections::BTreeMap;
+
+use nibs_job::{Secret, Task};
+
+/// What an action is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Its environment.
+    pub environment: &'a BTreeMap<String, Secret>,
+    /// Its arguments.
+    pub command: &'a [String],
+}
+
+/// Why an action cannot be done as it is asked for: a sentence that names the variable, what was
+/// expected and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
+/// Makes a task of what an action is given.
+pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
+
+/// The standard actions, by the last element of their image's name.
+const BUILTINS: &[(&str, Translate)] = &[];
+
+/// The name by which a built-in action is known: the last path element of an image reference,
+/// without registry, tag and digest.
+pub fn name_of(image: &str) -> &str {
+    let without_digest = image.split('@').next().unwrap_or_default();
+    let last = without_digest.rsplit('/').next().unwrap_or_default();
+    last.split(':').next().unwrap_or_default()
+}
+
+/// The built-in action of a name.
+pub fn find(name: &str) -> Option<Translate> {
+    BUILTINS.iter().find(|(known, _)| *known == name).map(|(_, translate)| *translate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_known_by_the_last_element_of_its_image() {
+        let digest = format!("quay.io/tinkerbell/actions/cexec@sha256:{}", "0".repeat(64));
+        for (image, name) in [
+            ("image2disk", "image2disk"),
+            ("quay.io/tinkerbell/actions/image2disk:latest", "image2disk"),
+            ("127.0.0.1/embedded/writefile", "writefile"),
+            ("registry:5000/rootio", "rootio"),
+            ("registry:5000/a/kexec:v1@sha256:00", "kexec"),
+            (&digest[..], "cexec"),
+            ("", ""),
+        ] {
+            assert_eq!(name_of(image), name, "{image}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Where assignments come from, and where reports on them go.
