@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nibs_agent::net::resolver::Resolver;
-use nibs_agent::net::{self, Keeper, Options};
+use nibs_agent::net::{self, Keeper, Options, Origin};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, geteuid, gethostname, sethostname};
@@ -72,11 +72,37 @@ impl Server {
     /// `interface` is our end of the cable, `address` the server's own; `options` are lines of
     /// dnsmasq's configuration.
     fn start(interface: &str, mac: &str, address: &str, options: &[&str]) -> Self {
+        Self::start_behind("lan", "", interface, mac, address, options)
+    }
+
+    /// A server that hears only the frames of one VLAN on the cable.
+    fn start_on_vlan(
+        interface: &str,
+        mac: &str,
+        address: &str,
+        vlan: u16,
+        options: &[&str],
+    ) -> Self {
+        let tagged = format!(
+            "ip link set cable up && ip link add link cable name lan type vlan id {vlan} &&"
+        );
+        Self::start_behind("cable", &tagged, interface, mac, address, options)
+    }
+
+    /// `end` is the server's end of the cable, from which `prepare` makes its interface `lan`.
+    fn start_behind(
+        end: &str,
+        prepare: &str,
+        interface: &str,
+        mac: &str,
+        address: &str,
+        options: &[&str],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(
             "cd {}
-             until ip link show lan >ip.log 2>&1; do sleep 0.02; done
-             ip address add {address} dev lan && ip link set lan up && ip link set lo up
+             until ip link show {end} >ip.log 2>&1; do sleep 0.02; done
+             {prepare} ip address add {address} dev lan && ip link set lan up && ip link set lo up
              while true; do dnsmasq --keep-in-foreground --conf-file=conf; done",
             folder.path().display()
         );
@@ -93,7 +119,9 @@ impl Server {
         while fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its == own) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        run(&format!("ip link add {interface} address {mac} type veth peer name lan netns {pid}"));
+        run(&format!(
+            "ip link add {interface} address {mac} type veth peer name {end} netns {pid}"
+        ));
         // A question that comes before the server is ready is asked again only seconds later.
         let began = Instant::now();
         while !server.log().contains("DHCP, IP range") {
@@ -149,14 +177,25 @@ impl Drop for Server {
     }
 }
 
+fn options(etc: &Path) -> Options {
+    Options { physical_only: false, etc: etc.to_owned(), ..Options::default() }
+}
+
 async fn up(etc: &Path, boot_mac: Option<&str>) -> Keeper {
-    let options = Options {
-        boot_mac: boot_mac.map(|mac| mac.parse().unwrap()),
-        physical_only: false,
-        etc: etc.to_owned(),
-        ..Options::default()
-    };
-    net::up(options).await
+    let boot_mac = boot_mac.map(|mac| mac.parse().unwrap());
+    net::up(Options { boot_mac, ..options(etc) }).await
+}
+
+/// Whether the kernel makes interfaces for VLANs; says so if not.
+fn kernel_has_vlans() -> bool {
+    run("ip link add probe0 type veth peer name probe1");
+    let add = ["link", "add", "link", "probe0", "name", "probe0.7", "type", "vlan", "id", "7"];
+    let works = Command::new("ip").args(add).status().unwrap().success();
+    run("ip link delete probe0");
+    if !works {
+        eprintln!("skipped: this kernel has no VLANs (CONFIG_VLAN_8021Q)");
+    }
+    works
 }
 
 #[test]
@@ -184,7 +223,7 @@ fn a_lease_is_taken_and_everything_in_it_is_used() {
             (network.interface.as_str(), network.mac.to_string()),
             ("eth0", CLIENT_MAC.into())
         );
-        assert_eq!(network.lease.address, Ipv4Addr::new(10, 77, 0, 55));
+        assert_eq!(network.configuration().address, Ipv4Addr::new(10, 77, 0, 55));
         assert!(ip("-4 address show eth0").contains("inet 10.77.0.55/24 brd 10.77.0.255"));
         assert!(ip("link show eth0").contains("mtu 1400"));
         let routes = ip("-4 route");
@@ -221,7 +260,7 @@ fn classless_routes_are_set_even_by_a_router_outside_of_the_network() {
         );
         let etc = tempfile::tempdir().unwrap();
         let keeper = up(etc.path(), None).await;
-        assert_eq!(keeper.network().unwrap().lease.prefix, 32);
+        assert_eq!(keeper.network().unwrap().configuration().prefix, 32);
         let routes = ip("-4 route");
         for route in ["default via 10.77.0.1 dev eth0", "10.9.0.0/16 via 10.77.0.2 dev eth0"] {
             assert!(routes.contains(route), "{routes}");
@@ -287,7 +326,8 @@ fn a_lease_is_renewed_with_its_server_and_replaced_when_it_is_refused() {
         let etc = tempfile::tempdir().unwrap();
         let mut keeper = up(etc.path(), None).await;
         let first = keeper.network().unwrap();
-        assert_eq!(first.lease.renew_after, Duration::from_secs(3));
+        let Origin::Lease(lease) = first.origin else { panic!("{first:?}") };
+        assert_eq!(lease.renew_after, Duration::from_secs(3));
         let asked = |log: &str| log.matches("DHCPDISCOVER").count();
         let before = asked(&server.log());
         server.logs("DHCPACK", 2).await;
@@ -298,8 +338,93 @@ fn a_lease_is_renewed_with_its_server_and_replaced_when_it_is_refused() {
         server.restart(&[range, "dhcp-authoritative"]);
         assert_eq!(keeper.changed().await, None, "refused");
         let second = keeper.changed().await.unwrap();
-        assert!(second.lease.address.to_string().starts_with("10.79.0."), "{second:?}");
+        assert!(second.configuration().address.to_string().starts_with("10.79.0."), "{second:?}");
         let addresses = ip("-4 -o address");
         assert_eq!(addresses.lines().count(), 1, "{addresses}");
+    });
+}
+
+#[test]
+fn the_interface_that_is_named_is_used_though_another_booted() {
+    in_namespaces(async {
+        let booted = ["dhcp-range=10.78.0.50,10.78.0.60,255.255.255.0,2m"];
+        let named = ["dhcp-range=10.77.0.50,10.77.0.60,255.255.255.0,2m"];
+        let booted = Server::start("a0", "52:54:00:77:00:09", "10.78.0.1/24", &booted);
+        let _named = Server::start("b0", CLIENT_MAC, "10.77.0.1/24", &named);
+        let etc = tempfile::tempdir().unwrap();
+        let options = Options { interface: Some("b0".into()), ..options(etc.path()) };
+        let boot_mac = Some("52:54:00:77:00:09".parse().unwrap());
+        let keeper = net::up(Options { boot_mac, ..options }).await;
+        assert_eq!(keeper.network().unwrap().interface, "b0");
+        assert!(!booted.log().contains("DHCPDISCOVER"), "{}", booted.log());
+    });
+}
+
+#[test]
+fn a_fixed_address_is_used_and_nobody_is_asked_for_one() {
+    in_namespaces(async {
+        sethostname("localhost").unwrap();
+        let range = "dhcp-range=10.77.0.50,10.77.0.60,255.255.255.0,2m";
+        let name = "address=/image.lab.example/10.77.0.99";
+        let server = Server::start("eth0", CLIENT_MAC, "10.77.0.1/24", &[range, name]);
+        let etc = tempfile::tempdir().unwrap();
+        let ipam = "52-54-00-77-00-01::10.77.0.9:255.255.255.0:10.77.0.1:node-9:10.77.0.1:\
+                    lab.example:10.77.0.4";
+        let fixed = Some(ipam.parse().unwrap());
+        let mut keeper = net::up(Options { fixed, ..options(etc.path()) }).await;
+        let network = keeper.network().unwrap();
+        assert_eq!(network.interface, "eth0");
+        assert_eq!(network.configuration().address, Ipv4Addr::new(10, 77, 0, 9));
+        assert!(ip("-4 address show eth0").contains("inet 10.77.0.9/24 brd 10.77.0.255"));
+        let routes = ip("-4 route");
+        let default = "default via 10.77.0.1 dev eth0 proto static src 10.77.0.9";
+        assert!(routes.contains(default), "{routes}");
+        assert_eq!(gethostname().unwrap(), "node-9");
+        let address = Ipv4Addr::new(10, 77, 0, 99);
+        assert_eq!(Resolver::new(etc.path()).lookup("image").await.unwrap(), [address]);
+        let changed = tokio::time::timeout(Duration::from_secs(1), keeper.changed()).await;
+        assert!(changed.is_err(), "it stays: {changed:?}");
+        assert!(!server.log().contains("DHCPDISCOVER"), "{}", server.log());
+    });
+}
+
+#[test]
+fn a_lease_is_sought_on_the_vlan_of_the_interface_that_booted() {
+    in_namespaces(async {
+        if !kernel_has_vlans() {
+            return;
+        }
+        let tagged = ["dhcp-range=10.77.7.50,10.77.7.60,255.255.255.0,2m"];
+        let server = Server::start_on_vlan("eth0", CLIENT_MAC, "10.77.7.1/24", 7, &tagged);
+        let etc = tempfile::tempdir().unwrap();
+        let boot_mac = Some(CLIENT_MAC.parse().unwrap());
+        let vlan = Some("7".parse().unwrap());
+        for again in [false, true] {
+            // The second time its interface is there already.
+            let keeper = net::up(Options { boot_mac, vlan, ..options(etc.path()) }).await;
+            let network = keeper.network().unwrap();
+            assert_eq!(network.interface, "eth0.7", "{again}");
+            assert_eq!(network.mac.to_string(), CLIENT_MAC);
+            let addresses = ip("-4 -o address");
+            assert!(addresses.contains("eth0.7    inet 10.77.7.5"), "{addresses}");
+        }
+        assert!(ip("-d link show eth0.7").contains("vlan protocol 802.1Q id 7"));
+        assert!(server.log().contains("DHCPACK"));
+    });
+}
+
+#[test]
+fn a_fixed_address_may_be_on_a_vlan() {
+    in_namespaces(async {
+        if !kernel_has_vlans() {
+            return;
+        }
+        let range = ["dhcp-range=10.77.7.50,10.77.7.60,255.255.255.0,2m"];
+        let _server = Server::start_on_vlan("eth0", CLIENT_MAC, "10.77.7.1/24", 7, &range);
+        let etc = tempfile::tempdir().unwrap();
+        let fixed = Some("52-54-00-77-00-01:7:10.77.7.9:24".parse().unwrap());
+        let keeper = net::up(Options { fixed, ..options(etc.path()) }).await;
+        assert_eq!(keeper.network().unwrap().interface, "eth0.7");
+        run("ping -c 1 -W 5 10.77.7.1");
     });
 }

@@ -1,4 +1,4 @@
-//! Puts a lease to use: address, routes, MTU, `resolv.conf`, host name.
+//! Puts a configuration to use: address, routes, MTU, `resolv.conf`, host name.
 
 use std::fs;
 use std::io;
@@ -7,63 +7,70 @@ use std::path::Path;
 use nix::unistd::{gethostname, sethostname};
 use tracing::warn;
 
-use super::netlink::Netlink;
-use super::{Interface, Lease, Options};
+use super::netlink::{Decided, Netlink};
+use super::{Configuration, Interface};
 
 /// What the kernel calls a machine that nobody has named, and what everyone calls it.
 const NO_NAMES: [&str; 3] = ["", "(none)", "localhost"];
 
-/// Uses a lease. An error means that the interface has no address; what is less is logged.
-pub(super) fn apply(options: &Options, interface: &Interface, lease: &Lease) -> io::Result<()> {
+/// Uses a configuration; `resolv.conf` goes to `etc`. An error means that the interface has no
+/// address; what is less is logged.
+pub(super) fn apply(
+    etc: &Path,
+    interface: &Interface,
+    configuration: &Configuration,
+    by: Decided,
+) -> io::Result<()> {
     let Interface { name, index, .. } = interface;
+    let Configuration { address, prefix, .. } = *configuration;
     let mut netlink = Netlink::open()?;
-    if let Some(mtu) = lease.mtu
+    if let Some(mtu) = configuration.mtu
         && let Err(e) = netlink.set_mtu(*index, mtu)
     {
         warn!("{name}: setting the MTU of {mtu} that the DHCP server asks for: {e}");
     }
-    netlink.set_address(*index, lease.address, lease.prefix)?;
-    for route in &lease.routes {
-        if let Err(e) = netlink.set_route(*index, lease.address, route) {
+    netlink.set_address(*index, address, prefix)?;
+    for route in &configuration.routes {
+        if let Err(e) = netlink.set_route(*index, address, route, by) {
             warn!("{name}: setting the route to {}/{}: {e}", route.destination, route.prefix);
         }
     }
-    if let Err(e) = write_resolv_conf(&options.etc, lease) {
-        warn!("writing {}: {e}; names cannot be resolved", options.etc.display());
+    if let Err(e) = write_resolv_conf(etc, configuration) {
+        warn!("writing {}: {e}; names cannot be resolved", etc.display());
     }
-    if let Some(host_name) = &lease.host_name {
+    if let Some(host_name) = &configuration.host_name {
         name_machine(host_name);
     }
     Ok(())
 }
 
-/// Stops using a lease.
-pub(super) fn remove(interface: &Interface, lease: &Lease) {
-    let removed = Netlink::open().and_then(|mut netlink| {
-        netlink.remove_address(interface.index, lease.address, lease.prefix)
-    });
+/// Stops using a configuration.
+pub(super) fn remove(interface: &Interface, configuration: &Configuration) {
+    let Configuration { address, prefix, .. } = *configuration;
+    let removed = Netlink::open()
+        .and_then(|mut netlink| netlink.remove_address(interface.index, address, prefix));
     if let Err(e) = removed {
-        warn!("{}: taking the address {} away: {e}", interface.name, lease.address);
+        warn!("{}: taking the address {address} away: {e}", interface.name);
     }
 }
 
-fn write_resolv_conf(etc: &Path, lease: &Lease) -> io::Result<()> {
+fn write_resolv_conf(etc: &Path, configuration: &Configuration) -> io::Result<()> {
     fs::create_dir_all(etc)?;
     let new = etc.join("resolv.conf.new");
-    fs::write(&new, resolv_conf(lease))?;
+    fs::write(&new, resolv_conf(configuration))?;
     // A reader sees the old file or the new one, never a part.
     fs::rename(new, etc.join("resolv.conf"))
 }
 
-fn resolv_conf(lease: &Lease) -> String {
-    let mut text = String::from("# Written by nibs from its DHCP lease.\n");
-    let search = match (&lease.search[..], &lease.domain) {
+fn resolv_conf(configuration: &Configuration) -> String {
+    let mut text = String::from("# Written by nibs.\n");
+    let search = match (&configuration.search[..], &configuration.domain) {
         ([], None) => None,
         ([], Some(domain)) => Some(domain.clone()),
         (search, _) => Some(search.join(" ")),
     };
     text.extend(search.map(|search| format!("search {search}\n")));
-    text.extend(lease.name_servers.iter().map(|server| format!("nameserver {server}\n")));
+    text.extend(configuration.name_servers.iter().map(|server| format!("nameserver {server}\n")));
     text
 }
 
@@ -73,7 +80,7 @@ fn name_machine(host_name: &str) {
     let label = host_name.split('.').next().unwrap_or_default();
     if !label.is_empty() && NO_NAMES.iter().any(|none| current == *none) {
         match sethostname(label) {
-            Ok(()) => tracing::info!("this machine is called {label}, says the DHCP server"),
+            Ok(()) => tracing::info!("this machine is called {label}"),
             Err(e) => warn!("naming this machine {label}: {e}"),
         }
     }
@@ -82,12 +89,11 @@ fn name_machine(host_name: &str) {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::time::Duration;
 
     use super::*;
 
-    fn lease() -> Lease {
-        Lease {
+    fn configuration() -> Configuration {
+        Configuration {
             address: Ipv4Addr::new(10, 0, 0, 9),
             prefix: 24,
             routes: Vec::new(),
@@ -96,10 +102,6 @@ mod tests {
             domain: Some("lab.example".into()),
             search: Vec::new(),
             host_name: None,
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            duration: None,
-            renew_after: Duration::MAX,
-            rebind_after: Duration::MAX,
         }
     }
 
@@ -107,8 +109,8 @@ mod tests {
     fn resolv_conf_is_replaced_as_a_whole() {
         let etc = tempfile::tempdir().unwrap();
         let etc = etc.path().join("not/there/yet");
-        write_resolv_conf(&etc, &lease()).unwrap();
-        let mut next = lease();
+        write_resolv_conf(&etc, &configuration()).unwrap();
+        let mut next = configuration();
         next.search = vec!["a.example".into(), "b.example".into()];
         next.name_servers.pop();
         write_resolv_conf(&etc, &next).unwrap();
@@ -120,8 +122,10 @@ mod tests {
 
     #[test]
     fn the_domain_stands_in_for_a_search_list() {
-        assert!(resolv_conf(&lease()).contains("search lab.example\nnameserver 10.0.0.1\n"));
-        let nothing = Lease { domain: None, name_servers: Vec::new(), ..lease() };
+        assert!(
+            resolv_conf(&configuration()).contains("search lab.example\nnameserver 10.0.0.1\n")
+        );
+        let nothing = Configuration { domain: None, name_servers: Vec::new(), ..configuration() };
         assert_eq!(resolv_conf(&nothing).lines().count(), 1);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Interface {
     pub(crate) carrier: bool,
     /// Whether there is hardware behind it, a virtual machine's included.
     pub(crate) physical: bool,
+    /// Whether it is a VLAN's on another interface, with that one's address.
+    pub(crate) vlan: bool,
 }
 
 /// The Ethernet interfaces, by name. `sys` is where sysfs is mounted. What cannot be read is left
@@ -34,6 +36,11 @@ pub(crate) fn list(sys: &Path) -> Vec<Interface> {
     interfaces
 }
 
+/// The Ethernet interface with this name.
+pub(super) fn find(sys: &Path, name: &str) -> Option<Interface> {
+    read(&sys.join("class/net").join(name), name)
+}
+
 fn read(folder: &Path, name: &str) -> Option<Interface> {
     let value = |file: &str| {
         fs::read_to_string(folder.join(file)).ok().map(|text| text.trim_end().to_owned())
@@ -45,6 +52,7 @@ fn read(folder: &Path, name: &str) -> Option<Interface> {
         mac: value("address")?.parse().ok()?,
         carrier: value("carrier").is_some_and(|carrier| carrier == "1"),
         physical: folder.join("device").exists(),
+        vlan: value("uevent").is_some_and(|text| text.lines().any(|l| l == "DEVTYPE=vlan")),
     })
 }
 
@@ -73,10 +81,20 @@ pub(crate) mod tests {
         make(sys.path(), "eno1", "1", "52:54:00:00:00:01", None);
         fs::create_dir(sys.path().join("class/net/eno1/device")).unwrap();
         fs::write(sys.path().join("class/net/bonding_masters"), "").unwrap();
+        make(sys.path(), "eno1.7", "1", "52:54:00:00:00:01", None);
+        let uevent = "DEVTYPE=vlan\nINTERFACE=eno1.7\nIFINDEX=7\n";
+        fs::write(sys.path().join("class/net/eno1.7/uevent"), uevent).unwrap();
         let found = list(sys.path());
         let brief: Vec<_> =
-            found.iter().map(|i| (i.name.as_str(), i.index, i.carrier, i.physical)).collect();
-        assert_eq!(brief, [("eno1", 7, false, true), ("veth0", 7, true, false)]);
+            found.iter().map(|i| (i.name.as_str(), i.carrier, i.physical, i.vlan)).collect();
+        let expected = [
+            ("eno1", false, true, false),
+            ("eno1.7", false, false, true),
+            ("veth0", true, false, false),
+        ];
+        assert_eq!(brief, expected);
+        assert_eq!(find(sys.path(), "veth0").unwrap().index, 7);
+        assert_eq!(find(sys.path(), "lo"), None, "no Ethernet");
     }
 
     #[test]

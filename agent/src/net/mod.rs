@@ -1,19 +1,24 @@
-//! The network of a machine whose init the agent is: DHCPv4 on Ethernet, and names.
+//! The network of a machine whose init the agent is: DHCPv4 on Ethernet or on a VLAN of it, or an
+//! address that is given; and names.
 //!
 //! [`up`] switches the interfaces on, waits for a link, asks on all of them at once (or on the one
-//! that booted) and takes the first lease; it does not give up. The [`Keeper`] that it returns
-//! renews the lease for as long as it lives, and starts over when the lease is lost. An agent that
-//! runs as an ordinary process calls none of this, and uses the [`resolver`] alone.
+//! that is named, or that booted) and takes the first lease; it does not give up. The [`Keeper`]
+//! that it returns renews the lease for as long as it lives, and starts over when the lease is
+//! lost. An agent that runs as an ordinary process calls none of this, and uses the [`resolver`]
+//! alone.
 //!
 //! Interfaces that did not win stay switched on, without an address: a switched-off interface
 //! tells nothing of its link, which the inventory reports.
 
+mod configuration;
 mod configure;
 mod dhcp;
+mod fixed;
 mod interfaces;
 mod netlink;
 pub mod resolver;
 mod seek;
+mod vlan;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -26,11 +31,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+pub use self::configuration::{Configuration, Route};
+pub use self::dhcp::Lease;
 use self::dhcp::client::{Client, Effect, Event};
 use self::dhcp::socket::LeaseSocket;
-pub use self::dhcp::{Lease, Route};
+pub use self::fixed::Fixed;
 pub(crate) use self::interfaces::{Interface, list};
+use self::netlink::Decided;
 use self::seek::Won;
+pub use self::vlan::VlanId;
 
 /// Pause before another attempt when the kernel refuses to use a lease or to open a socket.
 const KERNEL_PAUSE: Duration = Duration::from_secs(5);
@@ -40,6 +49,12 @@ const KERNEL_PAUSE: Duration = Duration::from_secs(5);
 pub struct Options {
     /// The interface that booted, which alone is used if it is there.
     pub boot_mac: Option<Mac>,
+    /// Name of the interface to use if it is there, whichever booted.
+    pub interface: Option<String>,
+    /// The VLAN on that interface to use.
+    pub vlan: Option<VlanId>,
+    /// The address to use in place of one by DHCP, on the interface that it says.
+    pub fixed: Option<Fixed>,
     /// Whether interfaces without hardware behind them are left alone. One that is named by its
     /// address is used in any case.
     pub physical_only: bool,
@@ -51,36 +66,65 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { boot_mac: None, physical_only: true, sys: "/sys".into(), etc: "/etc".into() }
+        Self {
+            boot_mac: None,
+            interface: None,
+            vlan: None,
+            fixed: None,
+            physical_only: true,
+            sys: "/sys".into(),
+            etc: "/etc".into(),
+        }
     }
 }
 
 /// A network that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Name of the interface that has the lease.
+    /// Name of the interface that has the address.
     pub interface: String,
     /// Its hardware address.
     pub mac: Mac,
-    /// What the server granted.
-    pub lease: Lease,
+    /// Where its configuration is from.
+    pub origin: Origin,
+}
+
+impl Network {
+    /// How the interface is configured.
+    pub fn configuration(&self) -> &Configuration {
+        match &self.origin {
+            Origin::Lease(lease) => &lease.configuration,
+            Origin::Fixed(configuration) => configuration,
+        }
+    }
+}
+
+/// Where a configuration is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A DHCP server granted it for a time.
+    Lease(Lease),
+    /// It was given.
+    Fixed(Configuration),
 }
 
 impl From<&Network> for net_toml::Lease {
-    fn from(Network { mac, lease, .. }: &Network) -> Self {
+    fn from(network: &Network) -> Self {
+        let Network { mac, .. } = network;
+        let configuration = network.configuration();
         let net = |address, prefix| IpNet::from(Ipv4Net::new_assert(address, prefix));
         let route =
             |route: &Route| (net(route.destination, route.prefix), route.gateway.map(IpAddr::V4));
         Self {
             // A MAC address of ours is one of theirs, in the same spelling.
             interface: mac.to_string().parse().expect("a MAC address names an interface"),
-            addresses: vec![net(lease.address, lease.prefix)],
+            addresses: vec![net(configuration.address, configuration.prefix)],
             // The default route is among the routes.
             gateway: None,
-            routes: lease.routes.iter().map(route).collect(),
-            name_servers: lease.name_servers.iter().copied().map(IpAddr::V4).collect(),
-            search: lease.search.clone(),
-            domain: lease.domain.clone(),
+            routes: configuration.routes.iter().map(route).collect(),
+            name_servers: configuration.name_servers.iter().copied().map(IpAddr::V4).collect(),
+            search: configuration.search.clone(),
+            domain: configuration.domain.clone(),
         }
     }
 }
@@ -118,7 +162,7 @@ impl Drop for Keeper {
     }
 }
 
-/// Brings the network up. Returns when there is a lease and it is in use, however long it takes;
+/// Brings the network up. Returns when there is an address and it is in use, however long it takes;
 /// what it waits for is logged. Needs a tokio runtime, CAP_NET_ADMIN and CAP_NET_RAW.
 pub async fn up(options: Options) -> Keeper {
     let mut held = establish(&options).await;
@@ -134,69 +178,95 @@ pub async fn up(options: Options) -> Keeper {
     Keeper { network, task }
 }
 
-/// A lease in use, and the client that renews it.
+/// A network in use, and what keeps it.
 #[derive(Debug)]
 struct Held {
     interface: Interface,
-    client: Client,
+    /// Renews the lease; there is none to renew if the address is fixed.
+    client: Option<Client>,
     network: Network,
 }
 
 async fn establish(options: &Options) -> Held {
     loop {
-        let Won { interface, client, lease } = seek::first_lease(options).await;
-        match configure::apply(options, &interface, &lease) {
-            Ok(()) => {
-                let network =
-                    Network { interface: interface.name.clone(), mac: interface.mac, lease };
-                info!("{}", summary(&network));
-                return Held { interface, client, network };
+        let configured = match &options.fixed {
+            Some(fixed) => configure_fixed(options, fixed).await,
+            None => configure_lease(options).await,
+        };
+        match configured {
+            Ok(held) => {
+                info!("{}", summary(&held.network));
+                return held;
             }
             Err(e) => {
                 let seconds = KERNEL_PAUSE.as_secs();
-                warn!("{}: using the lease: {e}; again in {seconds} s", interface.name);
+                warn!("{e}; again in {seconds} s");
                 tokio::time::sleep(KERNEL_PAUSE).await;
             }
         }
     }
 }
 
+async fn configure_lease(options: &Options) -> Result<Held, String> {
+    let Won { interface, client, lease } = seek::first_lease(options).await;
+    configure::apply(&options.etc, &interface, &lease.configuration, Decided::ByDhcp)
+        .map_err(|e| format!("{}: using the lease: {e}", interface.name))?;
+    Ok(Held::new(interface, Some(client), Origin::Lease(lease)))
+}
+
+async fn configure_fixed(options: &Options, fixed: &Fixed) -> Result<Held, String> {
+    let link = seek::first_link(options).await;
+    let configuration = &fixed.configuration;
+    let interface = seek::upon(&link, fixed.vlan.or(options.vlan), &options.sys)
+        .map_err(|e| format!("{}: {e}", link.name))?;
+    configure::apply(&options.etc, &interface, configuration, Decided::ByHand)
+        .map_err(|e| format!("{}: using the address of ipam=: {e}", interface.name))?;
+    Ok(Held::new(interface, None, Origin::Fixed(configuration.clone())))
+}
+
 fn summary(network: &Network) -> String {
-    let Network { interface, lease, .. } = network;
-    let time = match lease.duration {
-        Some(duration) => format!("for {} s", duration.as_secs()),
-        None => "for ever".to_owned(),
+    let Network { interface, .. } = network;
+    let Configuration { address, prefix, routes, name_servers, .. } = network.configuration();
+    let from = match &network.origin {
+        Origin::Lease(Lease { server, duration: Some(duration), .. }) => {
+            format!("from DHCP server {server} for {} s", duration.as_secs())
+        }
+        Origin::Lease(Lease { server, .. }) => format!("from DHCP server {server} for ever"),
+        Origin::Fixed(_) => "as ipam= gives it".to_owned(),
     };
-    let default = lease.routes.iter().find(|route| route.prefix == 0).and_then(|r| r.gateway);
+    let default = routes.iter().find(|route| route.prefix == 0).and_then(|r| r.gateway);
     let router =
         default.map_or_else(|| "no router".to_owned(), |router| format!("router {router}"));
-    let names = match lease.name_servers.as_slice() {
+    let names = match name_servers.as_slice() {
         [] => "no name server".to_owned(),
         servers => {
             let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
             format!("name servers {}", servers.join(" "))
         }
     };
-    format!(
-        "{interface}: address {}/{} from DHCP server {} {time}, {router}, {names}",
-        lease.address, lease.prefix, lease.server
-    )
+    format!("{interface}: address {address}/{prefix} {from}, {router}, {names}")
 }
 
 impl Held {
+    fn new(interface: Interface, client: Option<Client>, origin: Origin) -> Self {
+        let network = Network { interface: interface.name.clone(), mac: interface.mac, origin };
+        Self { interface, client, network }
+    }
+
     /// Renews the lease until it is lost.
     async fn hold(&mut self, options: &Options, sender: &watch::Sender<Option<Network>>) {
+        let Some(mut client) = self.client.take() else { return std::future::pending().await };
         let name = self.interface.name.clone();
         let socket = LeaseSocket::open(&name)
             .inspect_err(|e| warn!("{name}: the lease cannot be renewed: opening a socket: {e}"))
             .ok();
         loop {
             let effects = tokio::select! {
-                () = wait_until(self.client.deadline()) => {
-                    self.client.handle(Instant::now(), Event::Deadline)
+                () = wait_until(client.deadline()) => {
+                    client.handle(Instant::now(), Event::Deadline)
                 }
                 message = next_message(socket.as_ref()) => {
-                    self.client.handle(Instant::now(), Event::Message(&message))
+                    client.handle(Instant::now(), Event::Message(&message))
                 }
             };
             for effect in effects {
@@ -209,9 +279,9 @@ impl Held {
                     }
                     Effect::Bound(lease) => self.renewed(options, sender, lease),
                     Effect::Lost(why) => {
-                        let address = self.network.lease.address;
-                        warn!("{name}: the lease of {address} is lost: {why}");
-                        configure::remove(&self.interface, &self.network.lease);
+                        let configuration = self.network.configuration();
+                        warn!("{name}: the lease of {} is lost: {why}", configuration.address);
+                        configure::remove(&self.interface, configuration);
                         return;
                     }
                     Effect::Note(note) => warn!("{name}: {note}"),
@@ -226,16 +296,18 @@ impl Held {
         sender: &watch::Sender<Option<Network>>,
         lease: Lease,
     ) {
-        tracing::debug!("{}: lease of {} renewed", self.interface.name, lease.address);
-        let before = std::mem::replace(&mut self.network.lease, lease);
-        let lease = &self.network.lease;
+        let name = &self.interface.name;
+        tracing::debug!("{name}: lease of {} renewed", lease.configuration.address);
+        let before = self.network.configuration().clone();
+        self.network.origin = Origin::Lease(lease);
+        let now = self.network.configuration();
         // An address is not taken away under an image that streams just to be given again.
-        if before.configures_as(lease) {
+        if before == *now {
             return;
         }
         configure::remove(&self.interface, &before);
-        if let Err(e) = configure::apply(options, &self.interface, lease) {
-            warn!("{}: using the renewed lease: {e}", self.interface.name);
+        if let Err(e) = configure::apply(&options.etc, &self.interface, now, Decided::ByDhcp) {
+            warn!("{name}: using the renewed lease: {e}");
         }
         info!("{}", summary(&self.network));
         sender.send_replace(Some(self.network.clone()));
@@ -282,7 +354,7 @@ mod tests {
     fn a_lease_is_handed_on_with_its_routes_and_its_interface_by_address() {
         let to = |destination, prefix, gateway| Route { destination, prefix, gateway };
         let gateway = Ipv4Addr::new(10, 0, 0, 1);
-        let lease = Lease {
+        let configuration = Configuration {
             address: Ipv4Addr::new(10, 0, 0, 9),
             prefix: 24,
             routes: vec![to(Ipv4Addr::UNSPECIFIED, 0, Some(gateway))],
@@ -291,13 +363,10 @@ mod tests {
             domain: Some("lab.example".into()),
             search: Vec::new(),
             host_name: None,
-            server: gateway,
-            duration: None,
-            renew_after: Duration::MAX,
-            rebind_after: Duration::MAX,
         };
         let mac = "52:54:00:AB:00:01".parse().unwrap();
-        let network = Network { interface: "eth0".into(), mac, lease };
+        let origin = Origin::Fixed(configuration);
+        let network = Network { interface: "eth0".into(), mac, origin };
         let (made, dns) = net_toml::from_lease(&(&network).into()).unwrap();
         let text = net_toml::render(&made, None, &net_toml::Names::NONE).unwrap();
         assert!(

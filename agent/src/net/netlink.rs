@@ -1,6 +1,6 @@
-//! The few requests of rtnetlink(7) that an interface needs: up, MTU, address, route.
+//! The few requests of rtnetlink(7) that an interface needs: up, MTU, VLAN, address, route.
 //!
-//! Four messages and their acknowledgement do not earn a crate of their own; `rtnetlink` and what
+//! Five messages and their acknowledgement do not earn a crate of their own; `rtnetlink` and what
 //! it brings weigh about 1 MB.
 
 use std::io;
@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::dhcp::Route;
+use super::Route;
 
 /// The kernel answers within the system call that asks; this is for a kernel that does not.
 const ANSWER_TIMEOUT: TimeVal = TimeVal::new(2, 0);
@@ -26,8 +26,21 @@ const HEADER: usize = 16;
 /// Protocol that marks our routes as made by a DHCP client (RTPROT_DHCP, not in `libc`).
 const PROTOCOL_DHCP: u8 = 16;
 
+/// Protocol that marks them as given by the administrator (RTPROT_STATIC, not in `libc`).
+const PROTOCOL_STATIC: u8 = 4;
+
+/// The attribute that holds a VLAN's number (linux/if_link.h, not in `libc`).
+const IFLA_VLAN_ID: u16 = 1;
+
 /// The router is reached on the link even if no address says so (RTNH_F_ONLINK, not in `libc`).
 const ROUTER_IS_ON_LINK: u32 = 4;
+
+/// Who decided on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decided {
+    ByDhcp,
+    ByHand,
+}
 
 /// A socket to the kernel's routing tables.
 #[derive(Debug)]
@@ -58,6 +71,21 @@ impl Netlink {
     pub(super) fn set_mtu(&mut self, index: u32, mtu: u16) -> io::Result<()> {
         let mut request = Request::new(libc::RTM_NEWLINK, 0, &link(index, 0, 0));
         request.attribute(libc::IFLA_MTU, &u32::from(mtu).to_ne_bytes());
+        self.request(&request)
+    }
+
+    /// Makes an interface of this name for a VLAN on another interface.
+    pub(super) fn add_vlan(&mut self, on: u32, name: &str, id: u16) -> io::Result<()> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        let mut request = Request::new(libc::RTM_NEWLINK, flags, &link(0, 0, 0));
+        request.attribute(libc::IFLA_LINK, &on.to_ne_bytes());
+        request.attribute(libc::IFLA_IFNAME, name.as_bytes());
+        let mut vlan = Vec::new();
+        attribute(&mut vlan, IFLA_VLAN_ID, &id.to_ne_bytes());
+        let mut info = Vec::new();
+        attribute(&mut info, libc::IFLA_INFO_KIND, b"vlan");
+        attribute(&mut info, libc::IFLA_INFO_DATA, &vlan);
+        request.attribute(libc::IFLA_LINKINFO, &info);
         self.request(&request)
     }
 
@@ -94,6 +122,7 @@ impl Netlink {
         index: u32,
         source: Ipv4Addr,
         route: &Route,
+        by: Decided,
     ) -> io::Result<()> {
         let scope = match route.gateway {
             Some(_) => libc::RT_SCOPE_UNIVERSE,
@@ -106,7 +135,10 @@ impl Netlink {
             0,
             0,
             libc::RT_TABLE_MAIN,
-            PROTOCOL_DHCP,
+            match by {
+                Decided::ByDhcp => PROTOCOL_DHCP,
+                Decided::ByHand => PROTOCOL_STATIC,
+            },
             scope,
             libc::RTN_UNICAST,
         ];
@@ -188,13 +220,9 @@ impl Request {
         Self { kind, flags, body: body.to_vec() }
     }
 
-    /// Appends an attribute, filled up to four bytes.
+    /// Appends an attribute.
     fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let length = 4 + value.len();
-        self.body.extend((length as u16).to_ne_bytes());
-        self.body.extend(kind.to_ne_bytes());
-        self.body.extend_from_slice(value);
-        self.body.resize(self.body.len().next_multiple_of(4), 0);
+        attribute(&mut self.body, kind, value);
     }
 
     fn bytes(&self, sequence: u32) -> Vec<u8> {
@@ -207,6 +235,15 @@ impl Request {
         bytes.extend_from_slice(&self.body);
         bytes
     }
+}
+
+/// Appends an attribute, filled up to four bytes. Its value may be attributes again.
+fn attribute(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = 4 + value.len();
+    to.extend((length as u16).to_ne_bytes());
+    to.extend(kind.to_ne_bytes());
+    to.extend_from_slice(value);
+    to.resize(to.len().next_multiple_of(4), 0);
 }
 
 #[cfg(test)]

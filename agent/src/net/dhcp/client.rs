@@ -134,7 +134,7 @@ impl Client {
     pub(in crate::net) fn release(&mut self, lease: &Lease) -> Vec<u8> {
         let transaction = self.chance.next();
         let mut message = Message::new(Kind::Release, transaction, self.mac);
-        message.client = lease.address;
+        message.client = lease.configuration.address;
         message.options.set(option::SERVER, lease.server.octets());
         message.options.set(option::CLIENT_ID, self.client_id());
         message.encode()
@@ -196,7 +196,7 @@ impl Client {
         let half = until.saturating_duration_since(now) / 2;
         self.deadline = Some((now + half.max(MIN_RENEW_WAIT)).min(until));
         let mut message = self.question(now, Kind::Request);
-        message.client = lease.address;
+        message.client = lease.configuration.address;
         let bytes = message.encode();
         if now < rebind_at {
             let server = lease.server;
@@ -279,7 +279,7 @@ impl Client {
     fn request(&self, now: Instant, offer: &Lease) -> Vec<u8> {
         let mut message = self.question(now, Kind::Request);
         message.broadcast = true;
-        message.options.set(option::REQUESTED_ADDRESS, offer.address.octets());
+        message.options.set(option::REQUESTED_ADDRESS, offer.configuration.address.octets());
         message.options.set(option::SERVER, offer.server.octets());
         message.encode()
     }
@@ -381,7 +381,9 @@ mod tests {
             self.pass();
             self.server_says(Kind::Offer, &[]);
             let effects = self.server_says(Kind::Ack, &[]);
-            assert!(matches!(&effects[..], [Effect::Bound(lease)] if lease.address == ADDRESS));
+            assert!(
+                matches!(&effects[..], [Effect::Bound(lease)] if lease.configuration.address == ADDRESS)
+            );
         }
 
         /// Options of the last question, as a server would read them.

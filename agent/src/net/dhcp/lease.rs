@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::super::configuration::{MAX_NAME_SERVERS, domain, prefix_of};
+use super::super::{Configuration, Route};
 use super::message::{Message, option};
 
 /// For a server that grants an address and does not say for how long.
@@ -17,39 +19,11 @@ const FOR_EVER: u32 = u32::MAX;
 /// Smallest MTU worth believing: every IPv4 host takes packets of this size (RFC 791).
 const MIN_MTU: u16 = 576;
 
-/// Most name servers that a resolver asks.
-const MAX_NAME_SERVERS: usize = 3;
-
-/// A route by way of the interface that has the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// Network that it leads to; 0.0.0.0 with prefix 0 is the default route.
-    pub destination: Ipv4Addr,
-    /// Length of the network's prefix, bits.
-    pub prefix: u8,
-    /// Router; absent if the network is on the link itself.
-    pub gateway: Option<Ipv4Addr>,
-}
-
 /// What a DHCP server granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// This machine's address.
-    pub address: Ipv4Addr,
-    /// Length of its network's prefix, bits.
-    pub prefix: u8,
-    /// Routes: the classless ones (option 121) or else the default one.
-    pub routes: Vec<Route>,
-    /// Largest packet of the link, bytes.
-    pub mtu: Option<u16>,
-    /// DNS servers, in order.
-    pub name_servers: Vec<Ipv4Addr>,
-    /// DNS domain of the machine.
-    pub domain: Option<String>,
-    /// DNS domains to seek short names in.
-    pub search: Vec<String>,
-    /// Name for the machine, as sent.
-    pub host_name: Option<String>,
+    /// The address, and how to use it.
+    pub configuration: Configuration,
     /// Who granted it.
     pub server: Ipv4Addr,
     /// For how long; absent if for ever.
@@ -61,13 +35,6 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether a machine is configured by it as by another: all is the same but who granted it
-    /// and for how long, which many servers vary from one renewal to the next.
-    pub(in crate::net) fn configures_as(&self, other: &Self) -> bool {
-        let Self { server, duration, renew_after, rebind_after, .. } = *other;
-        Self { server, duration, renew_after, rebind_after, ..self.clone() } == *other
-    }
-
     /// What an offer or an acknowledgement grants. None if it grants nothing usable.
     pub(super) fn from_message(message: &Message) -> Option<Self> {
         let options = &message.options;
@@ -76,16 +43,14 @@ impl Lease {
             return None;
         }
         let server = options.address(option::SERVER)?;
-        let prefix = match options.address(option::SUBNET_MASK).map(u32::from) {
-            Some(mask @ 1..) if mask.leading_ones() + mask.trailing_zeros() == 32 => {
-                mask.leading_ones()
-            }
+        let prefix = match options.address(option::SUBNET_MASK).and_then(prefix_of) {
+            Some(prefix @ 1..) => prefix,
             _ => classful_prefix(address),
         };
         let routes = match options.get(option::CLASSLESS_ROUTES).map(classless_routes) {
             // RFC 3442: a client that takes these ignores the routers.
             Some(routes) if !routes.is_empty() => routes,
-            _ => options.address(option::ROUTERS).map(default_route).into_iter().collect(),
+            _ => options.address(option::ROUTERS).map(Route::default_by).into_iter().collect(),
         };
         let seconds = options.number(option::LEASE_TIME);
         let duration = match seconds {
@@ -102,29 +67,22 @@ impl Lease {
         name_servers.retain(|server| !server.is_unspecified());
         name_servers.truncate(MAX_NAME_SERVERS);
         let mtu = options.get(option::MTU).and_then(|bytes| bytes.try_into().ok());
-        Some(Self {
+        let configuration = Configuration {
             address,
-            prefix: prefix as u8,
+            prefix,
             routes,
             mtu: mtu.map(u16::from_be_bytes).filter(|mtu| *mtu >= MIN_MTU),
             name_servers,
             domain: options.get(option::DOMAIN).and_then(domain),
             search: options.get(option::SEARCH).map(search_list).unwrap_or_default(),
             host_name: options.get(option::HOST_NAME).and_then(domain),
-            server,
-            duration,
-            renew_after,
-            rebind_after,
-        })
+        };
+        Some(Self { configuration, server, duration, renew_after, rebind_after })
     }
 }
 
-fn default_route(gateway: Ipv4Addr) -> Route {
-    Route { destination: Ipv4Addr::UNSPECIFIED, prefix: 0, gateway: Some(gateway) }
-}
-
 /// The prefix before there were masks, for a server that sends none or nonsense.
-fn classful_prefix(address: Ipv4Addr) -> u32 {
+fn classful_prefix(address: Ipv4Addr) -> u8 {
     match address.octets()[0] {
         0..128 => 8,
         128..192 => 16,
@@ -162,13 +120,6 @@ fn classless_routes(mut bytes: &[u8]) -> Vec<Route> {
         bytes = rest;
     }
     routes
-}
-
-/// A name as it may stand in resolv.conf: whoever answers DHCP must not write other lines there.
-fn domain(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?.trim_end_matches(['\0', '.']);
-    let fits = text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'));
-    (fits && !text.is_empty() && text.len() <= 253).then(|| text.to_owned())
 }
 
 /// Option 119: names in DNS's encoding, compressed within the option (RFC 3397, RFC 1035 4.1.4).
@@ -238,13 +189,16 @@ mod tests {
             (option::LEASE_TIME, &[0, 0, 0, 80]),
         ])
         .unwrap();
-        assert_eq!((lease.address, lease.prefix), (Ipv4Addr::new(10, 0, 0, 9), 22));
-        assert_eq!(lease.routes, [default_route(Ipv4Addr::new(10, 0, 0, 1))]);
-        assert_eq!(lease.name_servers, [Ipv4Addr::new(10, 0, 0, 3)]);
-        assert_eq!(lease.domain.as_deref(), Some("lab.example"));
-        assert_eq!(lease.search, ["lab.example", "rack.example"]);
-        assert_eq!(lease.host_name.as_deref(), Some("node-1"));
-        assert_eq!(lease.mtu, Some(9000));
+        assert_eq!(
+            (lease.configuration.address, lease.configuration.prefix),
+            (Ipv4Addr::new(10, 0, 0, 9), 22)
+        );
+        assert_eq!(lease.configuration.routes, [Route::default_by(Ipv4Addr::new(10, 0, 0, 1))]);
+        assert_eq!(lease.configuration.name_servers, [Ipv4Addr::new(10, 0, 0, 3)]);
+        assert_eq!(lease.configuration.domain.as_deref(), Some("lab.example"));
+        assert_eq!(lease.configuration.search, ["lab.example", "rack.example"]);
+        assert_eq!(lease.configuration.host_name.as_deref(), Some("node-1"));
+        assert_eq!(lease.configuration.mtu, Some(9000));
         assert_eq!(lease.duration, Some(Duration::from_secs(80)));
         assert_eq!(lease.renew_after, Duration::from_secs(40));
         assert_eq!(lease.rebind_after, Duration::from_secs(70));
@@ -258,16 +212,19 @@ mod tests {
             32, 10, 7, 7, 7, 10, 0, 0, 253,
         ];
         let routers: (u8, &[u8]) = (option::ROUTERS, &[10, 0, 0, 1]);
-        let routes = lease(&[SERVER, routers, (option::CLASSLESS_ROUTES, &routes)]).unwrap().routes;
+        let routes = lease(&[SERVER, routers, (option::CLASSLESS_ROUTES, &routes)])
+            .unwrap()
+            .configuration
+            .routes;
         let via = |octet| Some(Ipv4Addr::new(10, 0, 0, octet));
-        assert_eq!(routes[0], default_route(Ipv4Addr::new(10, 0, 0, 254)));
+        assert_eq!(routes[0], Route::default_by(Ipv4Addr::new(10, 0, 0, 254)));
         let destination = Ipv4Addr::new(10, 9, 2, 0);
         assert_eq!(routes[1], Route { destination, prefix: 23, gateway: None });
         let destination = Ipv4Addr::new(10, 7, 7, 7);
         assert_eq!(routes[2], Route { destination, prefix: 32, gateway: via(253) });
         let nonsense: (u8, &[u8]) = (option::CLASSLESS_ROUTES, &[33, 1]);
-        let routes = lease(&[SERVER, routers, nonsense]).unwrap().routes;
-        assert_eq!(routes, [default_route(Ipv4Addr::new(10, 0, 0, 1))]);
+        let routes = lease(&[SERVER, routers, nonsense]).unwrap().configuration.routes;
+        assert_eq!(routes, [Route::default_by(Ipv4Addr::new(10, 0, 0, 1))]);
     }
 
     #[test]
@@ -281,9 +238,9 @@ mod tests {
             (option::RENEWAL_TIME, &[0, 0, 255, 255]),
         ])
         .unwrap();
-        assert_eq!(lease.prefix, 8);
-        assert_eq!((lease.domain, lease.mtu), (None, None));
-        assert_eq!(lease.search, Vec::<String>::new());
+        assert_eq!(lease.configuration.prefix, 8);
+        assert_eq!((lease.configuration.domain, lease.configuration.mtu), (None, None));
+        assert_eq!(lease.configuration.search, Vec::<String>::new());
         assert_eq!(lease.duration, Some(DEFAULT_DURATION));
         assert_eq!(lease.renew_after, DEFAULT_DURATION / 2);
     }
@@ -301,16 +258,16 @@ mod tests {
     #[test]
     fn a_mask_of_nothing_is_no_mask() {
         let lease = lease(&[SERVER, (option::SUBNET_MASK, &[0; 4])]).unwrap();
-        assert_eq!(lease.prefix, 8);
+        assert_eq!(lease.configuration.prefix, 8);
     }
 
     #[test]
     fn a_lease_that_only_runs_longer_configures_nothing_anew() {
-        let of = |more: &[(u8, &[u8])]| lease(&[&[SERVER][..], more].concat()).unwrap();
-        let first = of(&[]);
+        let of =
+            |more: &[(u8, &[u8])]| lease(&[&[SERVER][..], more].concat()).unwrap().configuration;
         let times: (u8, &[u8]) = (option::RENEWAL_TIME, &[0, 0, 0, 99]);
-        assert!(first.configures_as(&of(&[times, (option::LEASE_TIME, &[0, 0, 1, 0])])));
-        assert!(!first.configures_as(&of(&[(option::NAME_SERVERS, &[10, 0, 0, 3])])));
+        assert_eq!(of(&[]), of(&[times, (option::LEASE_TIME, &[0, 0, 1, 0])]));
+        assert_ne!(of(&[]), of(&[(option::NAME_SERVERS, &[10, 0, 0, 3])]));
     }
 
     #[test]
@@ -345,17 +302,17 @@ mod tests {
             let options: Vec<(u8, &[u8])> = said.iter().map(|(code, value)| (*code, &value[..])).collect();
             let bytes = answer(&question, Kind::Ack, yours.into(), &[&[SERVER], &options[..]].concat());
             let Some(lease) = Lease::from_message(&Message::decode(&bytes).unwrap()) else { return Ok(()) };
-            prop_assert!((1..=32).contains(&lease.prefix));
+            prop_assert!((1..=32).contains(&lease.configuration.prefix));
             prop_assert!(!lease.renew_after.is_zero() && lease.renew_after <= lease.rebind_after);
             prop_assert!(lease.duration.is_none_or(|all| lease.rebind_after < all && all >= MIN_DURATION));
-            prop_assert!(lease.mtu.is_none_or(|mtu| mtu >= MIN_MTU));
-            prop_assert!(lease.name_servers.len() <= MAX_NAME_SERVERS);
-            for route in &lease.routes {
+            prop_assert!(lease.configuration.mtu.is_none_or(|mtu| mtu >= MIN_MTU));
+            prop_assert!(lease.configuration.name_servers.len() <= MAX_NAME_SERVERS);
+            for route in &lease.configuration.routes {
                 let beyond = u32::MAX.checked_shr(route.prefix.into()).unwrap_or(0);
                 prop_assert_eq!(u32::from(route.destination) & beyond, 0, "{:?}", route);
             }
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            for name in lease.search.iter().chain(&lease.domain).chain(&lease.host_name) {
+            for name in lease.configuration.search.iter().chain(&lease.configuration.domain).chain(&lease.configuration.host_name) {
                 prop_assert!(!name.is_empty() && name.chars().all(plain), "{name:?}");
             }
         }

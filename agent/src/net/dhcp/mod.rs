@@ -18,4 +18,4 @@ mod message;
 mod packet;
 pub(super) mod socket;
 
-pub use lease::{Lease, Route};
+pub use lease::Lease;
