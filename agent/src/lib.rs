@@ -8,6 +8,7 @@
 //! - [`reporter`]: delivers those events, in order, until they are acknowledged.
 //! - [`memory`]: how the process allocates.
 //! - [`backoff`]: how long to wait before trying again.
+//! - [`syslog`]: what is said, to a receiver on the network.
 //! - [`tinkerbell`]: the agent as Tinkerbell knows one.
 //! - [`view`]: shows them to whoever watches.
 //! - [`cli`] and [`commands`]: the command line, and one file for each command.
@@ -24,5 +25,6 @@ pub mod journal;
 pub mod memory;
 pub mod net;
 pub mod reporter;
+pub mod syslog;
 pub mod tinkerbell;
 pub mod view;

@@ -7,9 +7,16 @@
 //! - [`assignment`]: one action of a workflow as a server hands it out, and the report on it.
 //! - [`transport`]: where assignments come from and reports go to.
 //! - [`builtin`]: the standard actions, by the name of their image, as tasks of our own.
+//! - [`settings`]: what an agent is told before it begins, whoever tells it.
+//! - [`door`]: Tinkerbell's own flags and environment, under its agents' names.
+//! - [`go`]: values as Tinkerbell's programs read them.
 
 pub mod assignment;
 pub mod builtin;
+pub mod door;
+pub mod go;
+pub mod settings;
 pub mod transport;
 
 pub use assignment::{Assignment, Report, State};
+pub use settings::{Registry, Settings};

@@ -1,29 +1,65 @@
-//! The agent's own log lines, on stderr.
+//! The agent's own log lines: for people on stderr, or as JSON on stdout; and to syslog too, where
+//! there is a receiver.
 
-use std::io::{self, Write, stderr};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write, stderr, stdout};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{fmt, registry};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
 
 use super::bar::terminal;
+use crate::syslog::{Severity, Syslog};
 
 /// Which log lines are shown, most telling first: a level, or `TARGET=LEVEL`, with commas between.
 const VARIABLES: [&str; 2] = ["NIBS_LOG", "RUST_LOG"];
 
-/// Starts logging for this process: what is at least `info`, or what `NIBS_LOG` or `RUST_LOG`
-/// asks for.
+/// Where log lines go besides, from when there is somewhere.
+static SYSLOG: OnceLock<Arc<Syslog>> = OnceLock::new();
+
+/// Starts logging for this process, for people: what is at least `info`, or what `NIBS_LOG` or
+/// `RUST_LOG` asks for.
 pub fn start_logging() {
+    let lines = tracing_subscriber::fmt::layer();
+    let lines = lines.with_writer(BesideTheBar).with_ansi(false).with_target(false).compact();
+    start(lines, LevelFilter::INFO);
+}
+
+/// Starts logging for this process as tink-agent does: JSON objects on stdout, and more of them
+/// with a greater `verbosity`.
+pub fn start_json_logging(verbosity: i64) {
+    let level = match verbosity {
+        ..=0 => LevelFilter::INFO,
+        1..=4 => LevelFilter::DEBUG,
+        5.. => LevelFilter::TRACE,
+    };
+    start(JsonLog, level);
+}
+
+/// Has the log lines of this process go to syslog too.
+pub fn log_to_syslog(syslog: Arc<Syslog>) {
+    // Once only, as in a process that has one receiver.
+    let _ = SYSLOG.set(syslog);
+}
+
+fn start<L>(lines: L, usual: LevelFilter)
+where
+    L: Layer<tracing_subscriber::layer::Layered<Targets, registry::Registry>> + Send + Sync,
+{
     let wanted = VARIABLES.iter().find_map(|name| std::env::var(name).ok());
     // Whoever asks in words that nobody understands still gets what everybody gets.
     let filter: Targets = wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or_default();
-    let rest = filter.default_level().unwrap_or(LevelFilter::INFO);
+    let rest = filter.default_level().unwrap_or(usual);
     let filter = filter.with_default(rest);
-    let lines =
-        fmt::layer().with_writer(BesideTheBar).with_ansi(false).with_target(false).compact();
+    let log = registry().with(filter).with(lines).with(ToSyslog);
     // Fails only where logging has been started before, as in tests.
-    let _ = tracing::subscriber::set_global_default(registry().with(filter).with(lines));
+    let _ = tracing::subscriber::set_global_default(log);
 }
 
 /// Writes to stderr while the progress bar steps aside.
@@ -46,5 +82,104 @@ impl Write for BesideTheBar {
 
     fn flush(&mut self) -> io::Result<()> {
         stderr().flush()
+    }
+}
+
+/// Writes lines as tink-agent's: `time`, `level` as a number, `msg`, and whatever else was said.
+#[derive(Debug, Clone, Copy)]
+struct JsonLog;
+
+impl<S: Subscriber> Layer<S> for JsonLog {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let line = said.into_json(*event.metadata().level(), SystemTime::now());
+        // Whoever read the lines may be gone; the agent goes on.
+        let _ = writeln!(stdout(), "{line}");
+    }
+}
+
+/// Sends lines to the receiver, if there is one.
+#[derive(Debug, Clone, Copy)]
+struct ToSyslog;
+
+impl<S: Subscriber> Layer<S> for ToSyslog {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Some(syslog) = SYSLOG.get() else { return };
+        let severity = match *event.metadata().level() {
+            Level::ERROR => Severity::Err,
+            Level::WARN => Severity::Warning,
+            Level::INFO => Severity::Info,
+            Level::DEBUG | Level::TRACE => Severity::Debug,
+        };
+        let mut said = Said::default();
+        event.record(&mut said);
+        syslog.say(severity, SystemTime::now(), &said.into_text());
+    }
+}
+
+/// What a log line says.
+#[derive(Debug, Default)]
+struct Said {
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            name => self.fields.push((name, text)),
+        }
+    }
+}
+
+impl Said {
+    fn into_text(self) -> String {
+        let mut text = self.message;
+        for (name, value) in self.fields {
+            // Writing to a string does not fail.
+            let _ = write!(text, " {name}={value}");
+        }
+        text
+    }
+
+    fn into_json(self, level: Level, time: SystemTime) -> Value {
+        // The distance of a level of Go's slog from its info, without the sign.
+        let level = match level {
+            Level::ERROR => 8,
+            Level::WARN | Level::DEBUG => 4,
+            Level::INFO => 0,
+            Level::TRACE => 9,
+        };
+        let mut object = Map::new();
+        object.insert("time".into(), humantime::format_rfc3339_nanos(time).to_string().into());
+        object.insert("level".into(), level.into());
+        object.insert("msg".into(), self.message.into());
+        let fields = self.fields.into_iter();
+        object.extend(fields.map(|(name, value)| (name.to_owned(), value.into())));
+        Value::Object(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_keys_of_tink_agents() {
+        let said = Said { message: "starting \"it\"".into(), fields: vec![("n", "1".into())] };
+        let time = humantime::parse_rfc3339("2026-08-18T12:00:00.5Z").unwrap();
+        assert_eq!(
+            said.into_json(Level::ERROR, time).to_string(),
+            r#"{"time":"2026-08-18T12:00:00.500000000Z","level":8,"msg":"starting \"it\"","n":"1"}"#
+        );
+    }
+
+    #[test]
+    fn a_line_for_syslog_has_its_fields_behind_it() {
+        let said = Said { message: "starting".into(), fields: vec![("n", "1".into())] };
+        assert_eq!(said.into_text(), "starting n=1");
     }
 }

@@ -8,13 +8,15 @@ mod json;
 mod lines;
 mod log;
 mod story;
+mod syslog;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 
 pub use self::json::JsonLines;
 pub use self::lines::Lines;
-pub use self::log::start_logging;
+pub use self::log::{log_to_syslog, start_json_logging, start_logging};
+pub use self::syslog::SyslogLines;
 use crate::journal::Outlet;
 
 /// The view for a person at stderr, whatever is there.

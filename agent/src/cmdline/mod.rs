@@ -3,16 +3,23 @@
 //! Read as leniently as the kernel reads it, since other software's parameters stand beside ours:
 //! a key may have no value, a value may be quoted, a key may come again (the last one counts, save
 //! for `console=`), and everything after `--` belongs to init's arguments. What cannot be used is
-//! a warning and never stops a boot. Values of parameters that the agent does not use are not
-//! kept: a registry's password can then reach no log.
+//! a warning and never stops a boot. What may hold a password is kept as a secret, and values of
+//! parameters that the agent does not use are not kept at all: none can then reach a log.
+
+mod tinkerbell;
+
+use std::collections::BTreeMap;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use nibs_job::{Mac, Span};
+use nibs_job::{Mac, Secret, Span};
 
+pub use self::tinkerbell::Tinkerbell;
 use crate::control::Endpoint;
+use crate::net::{Fixed, VlanId};
+use crate::syslog;
 
 /// How long a failed agent's message stays on the console before the machine reboots.
 pub const DEFAULT_REBOOT_DELAY: Duration = Duration::from_secs(30);
@@ -24,25 +31,13 @@ pub const DEFAULT_REPORT_WAIT: Duration = Duration::from_secs(120);
 const OWN: [&str; 5] =
     ["nibs.control", "nibs.id", "nibs.ca", "nibs.reboot-delay", "nibs.report-wait"];
 
+/// Proxies, named as environment variables are.
+const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
 /// Parameters of Tinkerbell's Hook and its boot scripts that this version does nothing with.
 /// `docs/agent.md` lists them for people.
-const NOT_YET: [&str; 21] = [
+const NOT_YET: [&str; 6] = [
     "tink_worker_image",
-    "docker_registry",
-    "registry_username",
-    "registry_password",
-    "grpc_authority",
-    "worker_id",
-    "tinkerbell_tls",
-    "tinkerbell_insecure_tls",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "syslog_host",
-    "insecure_registries",
-    "vlan_id",
-    "interface",
-    "ipam",
     "facility",
     "modules",
     "linuxkit.unified_cgroup_hierarchy",
@@ -65,6 +60,18 @@ pub struct Parameters {
     pub report_wait: Duration,
     /// The interface that booted: `hw_addr=`, else `BOOTIF=`.
     pub boot_mac: Option<Mac>,
+    /// Name of the interface to use: `interface=`.
+    pub interface: Option<String>,
+    /// The VLAN to use: `vlan_id=`.
+    pub vlan: Option<VlanId>,
+    /// The address to use without asking for one: `ipam=`.
+    pub fixed: Option<Fixed>,
+    /// Who gets the log: `syslog_host=` and `syslog_port=`.
+    pub syslog: Option<syslog::Receiver>,
+    /// `HTTP_PROXY=`, `HTTPS_PROXY=` and `NO_PROXY=`, by their names.
+    pub proxies: BTreeMap<&'static str, Secret>,
+    /// The Tinkerbell server; its address is absent where [`Parameters::control`] is there.
+    pub tinkerbell: Tinkerbell,
     /// Names of the terminals of `console=`, without `/dev/`, in their order.
     pub consoles: Vec<String>,
     /// Names of known parameters that are there and not used yet.
@@ -83,12 +90,19 @@ impl Parameters {
             reboot_delay: DEFAULT_REBOOT_DELAY,
             report_wait: DEFAULT_REPORT_WAIT,
             boot_mac: None,
+            interface: None,
+            vlan: None,
+            fixed: None,
+            syslog: None,
+            proxies: BTreeMap::new(),
+            tinkerbell: Tinkerbell::default(),
             consoles: Vec::new(),
             not_yet: Vec::new(),
             warnings: Vec::new(),
         };
         let mut hw_addr = None;
         let mut boot_if = None;
+        let (mut syslog_host, mut syslog_port) = (None, syslog::PORT);
         for (key, value) in split(text) {
             let warnings = &mut parameters.warnings;
             match key.as_str() {
@@ -106,6 +120,15 @@ impl Parameters {
                     });
                     take(&mut boot_if, &key, mac, warnings);
                 }
+                "interface" => parameters.interface = text_of(&key, value, warnings),
+                "vlan_id" => take(&mut parameters.vlan, &key, value, warnings),
+                "ipam" => take(&mut parameters.fixed, &key, value, warnings),
+                "syslog_host" => syslog_host = text_of(&key, value, warnings),
+                "syslog_port" => {
+                    let mut port: Option<u16> = None;
+                    take(&mut port, &key, value, warnings);
+                    syslog_port = port.unwrap_or(syslog_port);
+                }
                 "console" => {
                     parameters.consoles.extend(value.and_then(|value| terminal(&value)));
                 }
@@ -113,7 +136,14 @@ impl Parameters {
                     let known = OWN.join(", ");
                     warnings.push(format!("{other}= is not known; known are {known}"));
                 }
+                other if tinkerbell::NAMES.contains(&other) => {
+                    parameters.tinkerbell.read(other, value, warnings);
+                }
                 other => {
+                    if let Some(name) = PROXIES.iter().find(|name| **name == other) {
+                        let proxy = text_of(&key, value, warnings).map(Secret::new);
+                        parameters.proxies.extend(proxy.map(|proxy| (*name, proxy)));
+                    }
                     if let Some(name) = NOT_YET.iter().find(|name| **name == other)
                         && !parameters.not_yet.contains(name)
                     {
@@ -123,6 +153,11 @@ impl Parameters {
             }
         }
         parameters.boot_mac = hw_addr.or(boot_if);
+        parameters.syslog = syslog_host.map(|host| syslog::Receiver { host, port: syslog_port });
+        if parameters.control.is_some() && parameters.tinkerbell.authority.take().is_some() {
+            let why = "grpc_authority= is not used: nibs.control= names the control plane";
+            parameters.warnings.push(why.into());
+        }
         parameters
     }
 }
@@ -194,6 +229,10 @@ mod tests {
 
     use super::*;
 
+    /// Parameters of others that say how the network is to come up and who is told.
+    const OTHERS: [&str; 6] =
+        ["hw_addr", "interface", "vlan_id", "ipam", "syslog_host", "syslog_port"];
+
     #[test]
     fn the_line_of_our_boot_script_is_read() {
         let parameters = Parameters::parse(
@@ -221,13 +260,14 @@ mod tests {
 
     #[test]
     fn a_known_key_without_a_value_is_a_warning_and_no_crash() {
-        let bare = [&OWN[..], &["hw_addr", "BOOTIF", "console"], &NOT_YET].concat();
+        let bare = [&OWN[..], &OTHERS, &["BOOTIF", "console"], &tinkerbell::NAMES, &PROXIES];
+        let bare = [&bare.concat()[..], &NOT_YET].concat();
         let parameters = Parameters::parse(&bare.join(" "));
         assert_eq!(parameters.control, None);
         assert_eq!(parameters.id, None);
         assert_eq!(parameters.boot_mac, None);
-        let warned = ["nibs.control", "nibs.id", "nibs.reboot-delay", "hw_addr", "BOOTIF"];
-        for name in warned {
+        let warned = ["nibs.control", "nibs.id", "nibs.reboot-delay", "BOOTIF"];
+        for name in [&warned[..], &OTHERS, &tinkerbell::NAMES, &PROXIES].concat() {
             let found = parameters.warnings.iter().any(|w| w.starts_with(name));
             assert!(found, "{name}: {:?}", parameters.warnings);
         }
@@ -269,23 +309,16 @@ mod tests {
     }
 
     #[test]
-    fn hooks_parameters_are_listed_without_their_values() {
-        let parameters = Parameters::parse(
-            "registry_username=me registry_password=hunter2 grpc_authority=h:1 vlan_id=7 vlan_id=8 \
-             nibs.control=http://me:hunter2@h",
-        );
-        assert_eq!(
-            parameters.not_yet,
-            ["registry_username", "registry_password", "grpc_authority", "vlan_id"]
-        );
-        assert!(!format!("{parameters:?}").contains("hunter2"));
+    fn hooks_parameters_that_have_no_use_are_listed_without_their_values() {
+        let parameters = Parameters::parse("facility=a modules=b facility=c");
+        assert_eq!(parameters.not_yet, ["facility", "modules"]);
     }
 
     #[test]
     fn the_documentation_names_them_all() {
-        let docs = include_str!("../../docs/agent.md");
-        for name in OWN {
-            assert!(docs.contains(&format!("| `{name}=")), "{name}");
+        let docs = include_str!("../../../docs/agent.md");
+        for name in [&OWN[..], &OTHERS, &tinkerbell::NAMES, &PROXIES].concat() {
+            assert!(docs.contains(&format!("`{name}=")), "{name}");
         }
         for name in NOT_YET {
             assert!(docs.contains(&format!("`{name}`")), "{name}");
@@ -294,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_makes_it_panic(text in ".{0,200}", like in "(nibs\\.|console=|BOOTIF=|hw_addr=|\"|=| |--|[a-z0-9:,]){0,30}") {
+        fn no_line_makes_it_panic(text in ".{0,200}", like in "(nibs\\.|console=|BOOTIF=|hw_addr=|ipam=|vlan_id=|grpc_authority=|\"|=| |--|[a-z0-9:,]){0,30}") {
             for text in [text, like] {
                 let parameters = Parameters::parse(&text);
                 for name in parameters.consoles {

@@ -1,0 +1,128 @@
+//! What an agent of Tinkerbell is told before it begins: by tink-agent's flags and environment, by
+//! ours, or by the kernel command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nibs_job::Secret;
+
+/// Longest wait between two questions, as tink-agent has it.
+pub const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Where actions come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Source {
+    /// A Tinkerbell server.
+    #[default]
+    Grpc,
+    /// A file on this machine.
+    File,
+    /// A NATS server.
+    Nats,
+}
+
+impl std::str::FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "grpc" => Ok(Self::Grpc),
+            "file" => Ok(Self::File),
+            "nats" => Ok(Self::Nats),
+            _ => Err("grpc, file or nats".into()),
+        }
+    }
+}
+
+/// Subjects of a NATS server: `<stream>.<id>.<actions>` is read, `<stream>.<id>.<events>` written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nats {
+    /// `HOST:PORT`.
+    pub server: Option<String>,
+    /// First part of every subject.
+    pub stream: String,
+    /// Last part of the one where actions come from.
+    pub actions: String,
+    /// Last part of the one where reports go to.
+    pub events: String,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            server: None,
+            stream: "tinkerbell".into(),
+            actions: "workflow_actions".into(),
+            events: "workflow_status".into(),
+        }
+    }
+}
+
+/// Where images of actions come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Registry {
+    /// Host of the registry that user and password are for.
+    pub name: Option<String>,
+    /// User.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Registries, `HOST[:PORT]`, that are spoken to without TLS or with any certificate.
+    pub insecure: Vec<String>,
+}
+
+impl Registry {
+    /// The registries of a list with commas.
+    pub fn list(text: &str) -> Vec<String> {
+        let registries = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        registries.map(str::to_owned).collect()
+    }
+}
+
+/// What an agent is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// By what the server knows this machine.
+    pub id: Option<String>,
+    /// Where actions come from.
+    pub source: Source,
+    /// The Tinkerbell server, `HOST:PORT`.
+    pub server: Option<String>,
+    /// Whether tink-worker's protocol is tried before tink-agent's.
+    pub old_protocol_first: bool,
+    /// Whether the server is spoken to by TLS.
+    pub tls: bool,
+    /// Whether its certificate may be anyone's.
+    pub insecure_tls: bool,
+    /// PEM files of a certificate and its key, by which this machine proves itself.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The NATS server.
+    pub nats: Nats,
+    /// The file that actions come from.
+    pub workflow: Option<PathBuf>,
+    /// Where images of actions come from.
+    pub registry: Registry,
+    /// Whether the server is told what this machine is.
+    pub attributes: bool,
+    /// Longest wait between two questions.
+    pub backoff_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            id: None,
+            source: Source::default(),
+            server: None,
+            old_protocol_first: false,
+            tls: false,
+            insecure_tls: false,
+            client_certificate: None,
+            nats: Nats::default(),
+            workflow: None,
+            registry: Registry::default(),
+            attributes: true,
+            backoff_max: DEFAULT_BACKOFF_MAX,
+        }
+    }
+}
