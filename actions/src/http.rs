@@ -19,7 +19,7 @@ const MAX_REDIRECTS: usize = 10;
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What no proxy can reach for this machine.
-const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
+pub const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
 /// Where distributions and initramfs builders keep the bundle of CA certificates.
 pub const CA_BUNDLES: [&str; 4] = [

@@ -17,7 +17,8 @@
 //! [`qmp`], [`console`], [`keyboard`] and [`machine`] are the machine; [`control`] is the control
 //! plane. [`rack`] puts them together, and [`demo`] is the whole story with its [`report`].
 //! [`faults`] takes the machine's power away and makes its disk fail. A test of all that is a
-//! [`trial`]. [`bench`] measures the image engine.
+//! [`trial`]. [`bench`] measures the image engine. [`tinkerbell`] is a server of another control
+//! plane, which the agent has to get along with.
 //!
 //! A program of the lab names everything it needs itself; nothing depends on the host's network.
 
@@ -41,4 +42,5 @@ pub mod qmp;
 pub mod rack;
 pub mod report;
 pub mod terminal;
+pub mod tinkerbell;
 pub mod trial;

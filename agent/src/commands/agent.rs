@@ -135,7 +135,7 @@ impl Agent {
             Ok(job) => (self.executor.run(&job, &journal).await, job.report_timeout.0),
             Err(error) => {
                 let outcome = refuse(&journal, format!("the job is not valid: {error}"));
-                (Ended { outcome, then: None }, DEFAULT_REPORT_TIMEOUT.0)
+                (Ended { outcome, then: None, timed_out: false }, DEFAULT_REPORT_TIMEOUT.0)
             }
         };
         let flushed = self.deliver(&reporter, &ended, report_timeout).await;
@@ -246,7 +246,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_restart_waits_for_the_acknowledgement_only_for_so_long() {
-        let ended = Ended { outcome: Outcome::Succeeded, then: Some(PowerChange::Reboot) };
+        let then = Some(PowerChange::Reboot);
+        let ended = Ended { outcome: Outcome::Succeeded, then, timed_out: false };
         let timeout = Duration::from_millis(300);
         let (flushed, took) = delivered(ended, timeout, CancellationToken::new()).await;
         assert_eq!(flushed, Flushed::TimedOut);
@@ -255,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_restart_the_wait_has_no_end_of_its_own() {
-        let ended = Ended { outcome: Outcome::Succeeded, then: None };
+        let ended = Ended { outcome: Outcome::Succeeded, then: None, timed_out: false };
         let wait = delivered(ended, Duration::from_millis(10), CancellationToken::new());
         let waited = tokio::time::timeout(Duration::from_millis(400), wait).await;
         assert!(waited.is_err(), "{waited:?}");

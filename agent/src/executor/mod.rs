@@ -90,6 +90,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What is to be done to the machine's power once that event is acknowledged.
     pub then: Option<PowerChange>,
+    /// Whether it failed because an action did not end within its timeout.
+    pub timed_out: bool,
 }
 
 /// Runs jobs.
@@ -107,7 +109,7 @@ impl std::fmt::Debug for Executor {
 
 /// Why an action did not reach its goal, after all its attempts.
 enum Stopped {
-    Failed { class: Class, message: String },
+    Failed { class: Class, message: String, timed_out: bool },
     Cancelled,
 }
 
@@ -117,6 +119,7 @@ struct Legacy {
     installed_disk: Option<PathBuf>,
     reasons: Vec<String>,
     then: Option<PowerChange>,
+    timed_out: bool,
 }
 
 impl Executor {
@@ -140,7 +143,7 @@ impl Executor {
             match self.action(index, action, journal, &mut legacy).await {
                 Outcome::Succeeded | Outcome::Degraded { .. } => {}
                 Outcome::Failed { class, message } => {
-                    let message = format!("action {} ({}): {message}", index + 1, action.name);
+                    let message = format!("{}{message}", place(index, action));
                     stopped = Some(Outcome::Failed { class, message });
                 }
                 ended => stopped = Some(ended),
@@ -152,7 +155,7 @@ impl Executor {
         let then = if stopped.is_none() { legacy.then } else { None };
         let outcome = stopped.unwrap_or_else(|| outcome_of(legacy.reasons));
         finish(journal, outcome.clone(), begun);
-        Ended { outcome, then }
+        Ended { outcome, then, timed_out: legacy.timed_out }
     }
 
     /// All attempts at one action, told from its start to its end.
@@ -171,7 +174,10 @@ impl Executor {
                 legacy.reasons.extend(done.degraded.iter().cloned());
                 outcome_of(done.degraded)
             }
-            Err(Stopped::Failed { class, message }) => Outcome::Failed { class, message },
+            Err(Stopped::Failed { class, message, timed_out }) => {
+                legacy.timed_out = timed_out;
+                Outcome::Failed { class, message }
+            }
             Err(Stopped::Cancelled) => Outcome::Cancelled,
         };
         let seconds = begun.elapsed().as_secs_f64();
@@ -199,11 +205,15 @@ impl Executor {
                 uses: action.task.uses().to_owned(),
                 attempt,
             });
-            let (class, message) = match self.attempt(index, action, journal, legacy).await {
+            let failure = match self.attempt(index, action, journal, legacy).await {
                 Ok(done) => return Ok(done),
                 Err(Failure::Cancelled) => return Err(Stopped::Cancelled),
-                Err(Failure::Failed { class, message }) => (class, message),
-                Err(Failure::TimedOut) => (Class::Transient, timed_out(action)),
+                Err(failure) => failure,
+            };
+            let timed_out = failure == Failure::TimedOut;
+            let (class, message) = match failure {
+                Failure::Failed { class, message } => (class, message),
+                _ => (Class::Transient, out_of_time(action)),
             };
             let retry = class.is_retryable() && attempt <= action.retries;
             let wait = retry.then(|| backoff.next_wait());
@@ -214,7 +224,9 @@ impl Executor {
                 message: message.clone(),
                 retry_in_seconds: wait.map(|wait| wait.as_secs_f64()),
             });
-            let Some(wait) = wait else { return Err(Stopped::Failed { class, message }) };
+            let Some(wait) = wait else {
+                return Err(Stopped::Failed { class, message, timed_out });
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.cancel.cancelled() => return Err(Stopped::Cancelled),
@@ -278,7 +290,12 @@ pub fn refuse(journal: &Journal, message: String) -> Outcome {
     outcome
 }
 
-fn timed_out(action: &Action) -> String {
+/// How a job's failure begins: at which of its actions.
+pub(crate) fn place(index: usize, action: &Action) -> String {
+    format!("action {} ({}): ", index + 1, action.name)
+}
+
+fn out_of_time(action: &Action) -> String {
     let timeout = action.timeout.map(|timeout| format!(" of {timeout}")).unwrap_or_default();
     format!("it did not end within its timeout{timeout}")
 }

@@ -20,6 +20,8 @@ pub struct Assignment {
     pub name: String,
     /// Reference of the container image that does it.
     pub image: String,
+    /// What is run in place of the image's `ENTRYPOINT`; no server says so, only lists of actions.
+    pub entrypoint: Option<String>,
     /// How long it may take, the pull of its image included. None: no limit.
     pub timeout: Option<Duration>,
     /// Arguments, in place of the image's `CMD`; its `ENTRYPOINT` stays.

@@ -6,6 +6,7 @@
 //!
 //! - [`assignment`]: one action of a workflow as a server hands it out, and the report on it.
 //! - [`transport`]: where assignments come from and reports go to.
+//! - [`worker`]: the loop between them.
 //! - [`builtin`]: the standard actions, by the name of their image, as tasks of our own.
 //! - [`settings`]: what an agent is told before it begins, whoever tells it.
 //! - [`door`]: Tinkerbell's own flags and environment, under its agents' names.
@@ -17,6 +18,7 @@ pub mod door;
 pub mod go;
 pub mod settings;
 pub mod transport;
+pub mod worker;
 
 pub use assignment::{Assignment, Report, State};
 pub use settings::{Registry, Settings};

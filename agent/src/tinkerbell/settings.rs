@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use nibs_job::Secret;
 
+use super::transport::{Protocol, Subjects};
+
 /// Longest wait between two questions, as tink-agent has it.
 pub const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -30,30 +32,6 @@ impl std::str::FromStr for Source {
             "file" => Ok(Self::File),
             "nats" => Ok(Self::Nats),
             _ => Err("grpc, file or nats".into()),
-        }
-    }
-}
-
-/// Subjects of a NATS server: `<stream>.<id>.<actions>` is read, `<stream>.<id>.<events>` written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nats {
-    /// `HOST:PORT`.
-    pub server: Option<String>,
-    /// First part of every subject.
-    pub stream: String,
-    /// Last part of the one where actions come from.
-    pub actions: String,
-    /// Last part of the one where reports go to.
-    pub events: String,
-}
-
-impl Default for Nats {
-    fn default() -> Self {
-        Self {
-            server: None,
-            stream: "tinkerbell".into(),
-            actions: "workflow_actions".into(),
-            events: "workflow_status".into(),
         }
     }
 }
@@ -88,16 +66,18 @@ pub struct Settings {
     pub source: Source,
     /// The Tinkerbell server, `HOST:PORT`.
     pub server: Option<String>,
-    /// Whether tink-worker's protocol is tried before tink-agent's.
-    pub old_protocol_first: bool,
+    /// What it is first spoken to in.
+    pub protocol: Protocol,
     /// Whether the server is spoken to by TLS.
     pub tls: bool,
     /// Whether its certificate may be anyone's.
     pub insecure_tls: bool,
     /// PEM files of a certificate and its key, by which this machine proves itself.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The NATS server.
-    pub nats: Nats,
+    /// The NATS server, `HOST:PORT`.
+    pub nats_server: Option<String>,
+    /// Its subjects.
+    pub subjects: Subjects,
     /// The file that actions come from.
     pub workflow: Option<PathBuf>,
     /// Where images of actions come from.
@@ -114,11 +94,12 @@ impl Default for Settings {
             id: None,
             source: Source::default(),
             server: None,
-            old_protocol_first: false,
+            protocol: Protocol::default(),
             tls: false,
             insecure_tls: false,
             client_certificate: None,
-            nats: Nats::default(),
+            nats_server: None,
+            subjects: Subjects::default(),
             workflow: None,
             registry: Registry::default(),
             attributes: true,

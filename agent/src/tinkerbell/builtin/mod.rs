@@ -41,6 +41,11 @@ pub fn find(name: &str) -> Option<Translate> {
     BUILTINS.iter().find(|(known, _)| *known == name).map(|(_, translate)| *translate)
 }
 
+/// The names of all of them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.iter().map(|(name, _)| *name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ use std::path::Path;
 
 pub use self::flags::help;
 use super::Settings;
+use super::transport::Protocol;
 
 /// The name that the agent is started under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +84,12 @@ pub fn read(
 ) -> Result<Asked, Refusal> {
     // An empty variable is as good as none: HookOS sets all of them, used or not.
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let old = name == Name::TinkWorker;
-    let settings = Settings { tls: old, old_protocol_first: old, ..Settings::default() };
+    let settings = match name {
+        Name::TinkAgent => Settings::default(),
+        Name::TinkWorker => {
+            Settings { tls: true, protocol: Protocol::TinkWorker, ..Settings::default() }
+        }
+    };
     let mut asked = Asked { settings, ..Asked::default() };
     let given = flags::parse(arguments)?;
     environment::prefixed(&mut asked, &given, &variable)?;
@@ -188,16 +193,16 @@ mod tests {
         assert_eq!((registry.name.as_deref(), registry.user.as_deref()), (Some("r"), Some("u")));
         assert_eq!(registry.password.as_ref().unwrap().expose(), "p");
         assert_eq!(settings.workflow, Some(PathBuf::from("/w.yaml")));
-        let nats = &settings.nats;
-        assert_eq!(nats.server.as_deref(), Some("10.0.0.1:4222"));
-        assert_eq!([&nats.stream, &nats.events, &nats.actions], ["s", "e", "a"]);
+        assert_eq!(settings.nats_server.as_deref(), Some("10.0.0.1:4222"));
+        let subjects = &settings.subjects;
+        assert_eq!([&subjects.stream, &subjects.events, &subjects.actions], ["s", "e", "a"]);
     }
 
     #[test]
     fn nothing_said_is_tink_agents_default() {
         let settings = agent(&[], &[]);
         assert_eq!(settings, Settings::default());
-        assert!(!settings.tls && settings.attributes && !settings.old_protocol_first);
+        assert!(!settings.tls && settings.attributes && settings.protocol == Protocol::Agent);
         assert_eq!(settings.source, Source::Grpc);
         assert_eq!(settings.backoff_max, Duration::from_secs(5));
     }
@@ -208,7 +213,7 @@ mod tests {
             read_as(Name::TinkWorker, arguments, variables).unwrap().settings
         };
         let settings = worker(&["-i", "m", "-r=reg", "-u", "me", "-p", "hunter2"], &[]);
-        assert!(settings.tls && settings.old_protocol_first);
+        assert!(settings.tls && settings.protocol == Protocol::TinkWorker);
         assert_eq!(settings.id.as_deref(), Some("m"));
         assert_eq!(settings.registry.name.as_deref(), Some("reg"));
         assert_eq!(settings.registry.user.as_deref(), Some("me"));

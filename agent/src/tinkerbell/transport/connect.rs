@@ -1,0 +1,295 @@
+//! The way to a Tinkerbell server: name, proxy, TCP, TLS; and words for what is wrong on it.
+//!
+//! The parts are those of the HTTP client that fetches images, put together for gRPC here because
+//! a static agent looks names up itself, and because site CAs and client certificates are wanted.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::rt::TokioIo;
+use nibs_actions::http::THIS_MACHINE;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower_service::Service;
+
+use super::{Options, tls};
+use crate::net::resolver::{LookupError, Resolver};
+
+/// Port of a server that is named without one, as grpc-go has it.
+const DEFAULT_PORT: u16 = 443;
+
+/// How long TCP may take to come up at one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long TLS may take, and the proxy to answer.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How an idle connection is probed by TCP, so that a server that lost its power is noticed while
+/// it seems to hold a call. Not by HTTP/2 pings: grpc-go hangs up on who sends more than one in
+/// five minutes.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Why a server cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// It is not said where it is.
+    #[error("{0:?} is no address of a Tinkerbell server; expected HOST:PORT")]
+    Server(String),
+    /// It is not said who asks.
+    #[error(
+        "the agent has no id by which the server could know this machine; expected one, such as its MAC"
+    )]
+    NoAgent,
+    /// A CA bundle cannot be used.
+    #[error("reading CA certificates from {}: {why}", path.display())]
+    CaBundle {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The client certificate cannot be used. Not told closer: it comes with a key.
+    #[error("reading the client certificate: expected a PEM certificate and its PEM private key")]
+    ClientCertificate,
+    /// The proxy cannot be used. Its address is not repeated: it may hold a password.
+    #[error(
+        "reading the proxy for https: a Tinkerbell server is reached through http:// proxies only"
+    )]
+    Proxy,
+    /// TLS did not come together.
+    #[error("preparing TLS: {0}")]
+    Tls(String),
+}
+
+/// A channel to the server, which is connected when it is first used, and again when it broke.
+pub(super) fn channel(options: &Options) -> Result<Channel, SetupError> {
+    let authority = authority(&options.server)?;
+    // Always `http`, since the connector below does the TLS; `origin` is what the server sees.
+    let uri: Uri = format!("http://{authority}")
+        .parse()
+        .map_err(|_| SetupError::Server(options.server.clone()))?;
+    let mut endpoint = Endpoint::from(uri.clone());
+    if options.tls {
+        let origin = format!("https://{authority}").parse::<Uri>();
+        endpoint = endpoint.origin(origin.map_err(|_| SetupError::Server(options.server.clone()))?);
+    }
+    let endpoint = endpoint
+        .user_agent(concat!("nibs/", env!("CARGO_PKG_VERSION")))
+        .map_err(|e| SetupError::Tls(e.to_string()))?;
+    Ok(endpoint.connect_with_connector_lazy(Connector {
+        tcp: tcp(options.resolver.clone()),
+        proxy: proxy(options, &authority)?,
+        tls: options.tls.then(|| Tls::new(options, &uri)).transpose()?,
+    }))
+}
+
+/// `HOST:PORT` of what was given.
+fn authority(server: &str) -> Result<String, SetupError> {
+    let wrong = || SetupError::Server(server.to_owned());
+    let uri: Uri = format!("http://{server}").parse().map_err(|_| wrong())?;
+    let has_path = server.contains(['/', '?', '@']);
+    let host = uri.host().filter(|host| !host.is_empty() && !has_path).ok_or_else(wrong)?;
+    // "host:" parses, and has no port.
+    if server.ends_with(':') {
+        return Err(wrong());
+    }
+    Ok(format!("{host}:{}", uri.port_u16().unwrap_or(DEFAULT_PORT)))
+}
+
+fn tcp(resolver: Resolver) -> HttpConnector<Names> {
+    let mut tcp = HttpConnector::new_with_resolver(Names(resolver));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    tcp.set_nodelay(true);
+    tcp
+}
+
+/// The proxy that is asked for this server: that for `https`, whatever is spoken, as grpc-go does.
+fn proxy(options: &Options, authority: &str) -> Result<Option<Intercept>, SetupError> {
+    let Some(url) = &options.proxies.https else { return Ok(None) };
+    let no = format!("{},{THIS_MACHINE}", options.proxies.no);
+    let matcher = Matcher::builder().https(url.as_str()).no(no).build();
+    let server: Uri = format!("https://{authority}")
+        .parse()
+        .map_err(|_| SetupError::Server(options.server.clone()))?;
+    let proxy = matcher.intercept(&server);
+    match &proxy {
+        Some(proxy) if proxy.uri().scheme_str() != Some("http") => Err(SetupError::Proxy),
+        _ => Ok(proxy),
+    }
+}
+
+/// What is wrong on the way, whole: nothing that says more is below it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoWay(String);
+
+/// What the way failed at, if it was the way that an error is about.
+pub(super) fn what_failed<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a str> {
+    std::iter::successors(Some(error), |&cause| cause.source())
+        .find_map(|cause| cause.downcast_ref::<NoWay>())
+        .map(|NoWay(text)| &text[..])
+}
+
+/// The last cause of an error, which is the one that says something.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let last = std::iter::successors(Some(error), |&cause| cause.source()).last();
+    last.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Looks names up without the C library.
+#[derive(Debug, Clone)]
+struct Names(Resolver);
+
+type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = LookupError;
+    type Future = Answer<Self::Response, LookupError>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self(resolver) = self.clone();
+        Box::pin(async move {
+            let addresses = resolver.lookup(name.as_str()).await?;
+            // Port 0 stands for that of the URI.
+            let addresses: Vec<_> =
+                addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+/// A connection, with TLS in it or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    fn new(options: &Options, server: &Uri) -> Result<Self, SetupError> {
+        let host = server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name =
+            ServerName::try_from(host).map_err(|_| SetupError::Server(options.server.clone()))?;
+        Ok(Self { connector: TlsConnector::from(Arc::new(tls::config(options)?)), name })
+    }
+}
+
+#[derive(Clone)]
+struct Connector {
+    tcp: HttpConnector<Names>,
+    proxy: Option<Intercept>,
+    tls: Option<Tls>,
+}
+
+impl Connector {
+    async fn connect(mut self, uri: Uri) -> Result<Box<dyn Stream>, NoWay> {
+        let connected = match &self.proxy {
+            None => self.tcp.call(uri).await.map_err(|e| NoWay(innermost(&e)))?,
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
+                if let Some(auth) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(auth.clone());
+                }
+                let by =
+                    format!("by the proxy {}", proxy.uri().authority().map_or("", |a| a.as_str()));
+                tokio::time::timeout(HANDSHAKE_TIMEOUT, tunnel.call(uri))
+                    .await
+                    .map_err(|_| NoWay(format!("{by}: no answer from it in time")))?
+                    .map_err(|e| NoWay(format!("{by}: {}", innermost(&e))))?
+            }
+        };
+        let stream = connected.into_inner();
+        let Some(Tls { connector, name }) = self.tls else { return Ok(Box::new(stream)) };
+        let handshake = connector.connect(name, stream);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(NoWay(format!(
+                "TLS: {}; does it speak TLS there, and is its CA named by --ca?",
+                innermost(&error)
+            ))),
+            Err(_) => Err(NoWay("TLS: no answer in time; does it speak TLS there?".into())),
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Stream>>;
+    type Error = NoWay;
+    type Future = Answer<Self::Response, NoWay>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoWay>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect(uri).await.map(TokioIo::new) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nibs_actions::http::Proxies;
+
+    #[test]
+    fn a_server_is_a_host_and_a_port_and_the_port_is_that_of_https_by_default() {
+        for (given, expected) in [
+            ("10.0.0.1:42113", "10.0.0.1:42113"),
+            ("tinkerbell.example", "tinkerbell.example:443"),
+            ("[fe80::1]:42113", "[fe80::1]:42113"),
+        ] {
+            assert_eq!(authority(given).unwrap(), expected);
+        }
+        for given in ["", ":42113", "host:", "host:x", "http://host:1", "me@host:1", "a b:1"] {
+            let error = authority(given).unwrap_err().to_string();
+            assert!(error.contains("expected HOST:PORT"), "{given}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_for_https_is_asked_but_not_for_who_needs_none() {
+        let through = |server: &str, proxy: &str, no: &str| {
+            let https = Some(proxy.parse().unwrap());
+            let proxies = Proxies { https, no: no.into(), ..Proxies::default() };
+            let options = Options { server: server.into(), proxies, ..Options::default() };
+            proxy_of(&options)
+        };
+        let proxy = "http://me:hunter2@proxy.example:3128";
+        let asked = through("tinkerbell.example:1", proxy, "").unwrap().unwrap();
+        assert_eq!(asked.uri().host(), Some("proxy.example"));
+        assert!(through("tinkerbell.example:1", proxy, ".example").unwrap().is_none());
+        assert!(through("127.0.0.1:1", proxy, "").unwrap().is_none());
+        let error = through("t:1", "https://me:hunter2@p:1", "").unwrap_err().to_string();
+        assert!(error.contains("http://") && !error.contains("hunter2"), "{error}");
+    }
+
+    fn proxy_of(options: &Options) -> Result<Option<Intercept>, SetupError> {
+        proxy(options, &authority(&options.server)?)
+    }
+}
