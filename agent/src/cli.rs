@@ -7,6 +7,8 @@ use nibs_job::{Span, Task};
 use semver::Version;
 
 use crate::commands::bootconfig::Bootconfig;
+use crate::tinkerbell::door;
+use crate::tinkerbell::settings::Source;
 
 /// Where the machine's init lets the agent note which job runs, so that a crash can be reported.
 pub const STATE_FILE: &str = "/run/nibs/job.json";
@@ -18,6 +20,8 @@ pub enum Role {
     Init,
     /// The kernel's `bootconfig`, started under that name.
     KernelBootconfig,
+    /// An agent of Tinkerbell, started under the name of one of theirs.
+    TinkerbellAgent(door::Name),
     /// A command, whoever started it.
     Command,
 }
@@ -33,7 +37,7 @@ fn role_of(pid: u32, name: &Path) -> Role {
         // Both: a container's entry point has PID 1 too, and has no business with mounts.
         Some("init") if pid == 1 => Role::Init,
         Some("bootconfig") => Role::KernelBootconfig,
-        _ => Role::Command,
+        _ => door::Name::of(name).map_or(Role::Command, Role::TinkerbellAgent),
     }
 }
 
@@ -60,6 +64,8 @@ pub struct Cli {
 pub enum Command {
     /// Take jobs from a control plane, for ever.
     Agent(AgentArgs),
+    /// Do the actions of a Tinkerbell server's workflows, for ever.
+    Tinkerbell(TinkerbellArgs),
     /// Run the job in a file.
     Run(RunArgs),
     /// Run one action.
@@ -99,6 +105,87 @@ pub struct AgentArgs {
     /// Note the running job here, for `nibs post-mortem`.
     #[arg(long, value_name = "FILE", hide = true)]
     pub state: Option<PathBuf>,
+}
+
+/// `nibs tinkerbell`
+#[derive(Debug, Args)]
+pub struct TinkerbellArgs {
+    /// The Tinkerbell server. [default: grpc_authority= of the kernel]
+    #[arg(long, value_name = "HOST:PORT", env = "NIBS_TINKERBELL")]
+    pub server: Option<String>,
+
+    /// This machine's id there. [default: worker_id= or nibs.id= of the kernel, the MAC that
+    /// booted, the DMI UUID]
+    #[arg(long, value_name = "ID", env = "NIBS_ID")]
+    pub id: Option<String>,
+
+    /// Speak TLS to the server. [default: tinkerbell_tls= of the kernel]
+    #[arg(long)]
+    pub tls: bool,
+
+    /// With TLS, take any certificate for the server's. [default: tinkerbell_insecure_tls= of the
+    /// kernel]
+    #[arg(long)]
+    pub insecure_tls: bool,
+
+    /// Certificate (PEM) by which this machine proves itself to the server.
+    #[arg(long, value_name = "FILE", env = "NIBS_CLIENT_CERTIFICATE", requires = "client_key")]
+    pub client_certificate: Option<PathBuf>,
+
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE", env = "NIBS_CLIENT_KEY", requires = "client_certificate")]
+    pub client_key: Option<PathBuf>,
+
+    /// Where actions come from.
+    #[arg(long, value_enum, default_value_t)]
+    pub transport: Source,
+
+    /// The file that they come from.
+    #[arg(long, value_name = "FILE", required_if_eq("transport", "file"))]
+    pub workflow_path: Option<PathBuf>,
+
+    /// The NATS server that they come from.
+    #[arg(long, value_name = "HOST:PORT", required_if_eq("transport", "nats"))]
+    pub nats_server: Option<String>,
+
+    /// First part of the NATS server's subjects. [default: tinkerbell]
+    #[arg(long, value_name = "NAME")]
+    pub nats_stream: Option<String>,
+
+    /// Last part of the subject that actions come from. [default: workflow_actions]
+    #[arg(long, value_name = "NAME")]
+    pub nats_actions: Option<String>,
+
+    /// Last part of the subject that reports go to. [default: workflow_status]
+    #[arg(long, value_name = "NAME")]
+    pub nats_events: Option<String>,
+
+    /// A registry that wants a user. [default: docker_registry= of the kernel]
+    #[arg(long, value_name = "HOST")]
+    pub registry: Option<String>,
+
+    /// The user; the password is in REGISTRY_PASSWORD. [default: registry_username= and
+    /// registry_password= of the kernel]
+    #[arg(long, value_name = "NAME")]
+    pub registry_user: Option<String>,
+
+    /// A registry without TLS, or with any certificate; may come again. [default:
+    /// insecure_registries= of the kernel]
+    #[arg(long, value_name = "HOST")]
+    pub insecure_registry: Vec<String>,
+
+    /// Do not tell the server what this machine is.
+    #[arg(long)]
+    pub no_attributes: bool,
+
+    /// Longest wait between two questions.
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub backoff_max: Span,
+
+    /// Bring the network up first and keep it up, as a machine's init wants it; go on when the
+    /// server refuses a report.
+    #[arg(long, hide = true)]
+    pub network: bool,
 }
 
 /// `nibs run`
@@ -248,6 +335,15 @@ mod tests {
     fn by_the_kernel_tools_name_it_is_that_tool() {
         assert_eq!(role_of(42, Path::new("/usr/sbin/bootconfig")), Role::KernelBootconfig);
         assert_eq!(role_of(42, Path::new("/usr/bin/nibs-bootconfig")), Role::Command);
+    }
+
+    #[test]
+    fn by_the_names_of_tinkerbells_agents_it_is_one() {
+        let agent = Role::TinkerbellAgent(door::Name::TinkAgent);
+        assert_eq!(role_of(42, Path::new("/tink-agent")), agent);
+        assert_eq!(role_of(1, Path::new("/usr/bin/tink-agent")), agent, "in a container");
+        let worker = Role::TinkerbellAgent(door::Name::TinkWorker);
+        assert_eq!(role_of(42, Path::new("tink-worker")), worker);
     }
 
     #[test]

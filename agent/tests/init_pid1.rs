@@ -3,11 +3,14 @@
 //! is what tells it from a crash. Needs root and unshare; skipped with a reason otherwise.
 
 use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -28,6 +31,10 @@ struct Machine {
 impl Machine {
     /// None, with a reason printed, where there are no namespaces to be had.
     fn boot() -> Option<Self> {
+        Self::boot_by(COMMAND_LINE)
+    }
+
+    fn boot_by(command_line: &str) -> Option<Self> {
         let works =
             || Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).status();
         if !geteuid().is_root() || !works().is_ok_and(|status| status.success()) {
@@ -40,7 +47,7 @@ impl Machine {
             fs::create_dir(at(folder)).unwrap();
         }
         fs::copy(env!("CARGO_BIN_EXE_nibs"), at("init")).unwrap();
-        fs::write(at("cmdline"), COMMAND_LINE).unwrap();
+        fs::write(at("cmdline"), command_line).unwrap();
         // What the kernel of a real machine shows; the rest is left to init.
         let script = "cd \"$1\" && mount -t proc proc proc && mount --bind cmdline proc/cmdline &&
              mount -t tmpfs tmpfs dev &&
@@ -76,7 +83,7 @@ impl Machine {
     fn agent(&self) -> Pid {
         let init = self.init();
         self.wait("agent", || {
-            children(init.as_raw()).into_iter().find(|child| arguments(*child).contains("agent"))
+            children(init.as_raw()).into_iter().find(|child| arguments(*child).starts_with("nibs "))
         })
     }
 
@@ -172,4 +179,81 @@ fn the_death_of_the_agent_is_told_on_every_console_and_to_the_control_plane() {
             assert!(text.contains(line), "{line} in\n{text}");
         }
     }
+}
+
+#[test]
+fn the_agent_is_tinkerbells_where_only_its_server_is_named() {
+    let line = "grpc_authority=192.0.2.1:42113 worker_id=w registry_password=hunter2 \
+                tinkerbell_tls console=tty7 console=tty8\n";
+    let Some(mut machine) = Machine::boot_by(line) else { return };
+    let agent = machine.agent();
+    assert_eq!(arguments(agent).trim(), "nibs tinkerbell --network");
+    let warning = "tinkerbell_tls= has no value";
+    machine.wait("warning", || machine.console("tty7").contains(warning).then_some(()));
+    kill(machine.init(), Signal::SIGTERM).unwrap();
+    let status = machine.end();
+    assert_eq!(status.signal(), Some(Signal::SIGHUP as i32), "a reboot, and no crash");
+    assert!(!machine.console("tty7").contains("hunter2"));
+}
+
+#[test]
+fn our_own_control_plane_goes_before_a_tinkerbell_server() {
+    let line = format!("grpc_authority=192.0.2.1:42113 {COMMAND_LINE}");
+    let Some(machine) = Machine::boot_by(&line) else { return };
+    assert!(arguments(machine.agent()).starts_with("nibs agent "));
+    let warning = "grpc_authority= is not used";
+    machine.wait("warning", || machine.console("tty7").contains(warning).then_some(()));
+}
+
+/// Runs a command of a few words.
+fn run(command: &str) {
+    let words: Vec<_> = command.split(' ').collect();
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_machine_that_smees_iso_booted_asks_its_server_and_tells_its_receiver() {
+    // A thread of its own: the other end of the machine's cable is in a network of its own.
+    let thread = std::thread::spawn(|| {
+        if !geteuid().is_root() || unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            eprintln!("skipped: needs root and a network namespace");
+            return;
+        }
+        let line = "console=tty7 hw_addr=52:54:00:77:00:01 syslog_host=10.77.0.1 syslog_port=1514 \
+                    grpc_authority=10.77.0.1:42113 tinkerbell_tls=false \
+                    worker_id=52:54:00:77:00:01 registry_password=hunter2 \
+                    ipam=52-54-00-77-00-01::10.77.0.9:255.255.255.0:10.77.0.1:node-9:10.77.0.1::  ";
+        let Some(machine) = Machine::boot_by(line) else { return };
+        machine.agent();
+        let init = machine.init();
+        let eth0 = format!("eth0 address 52:54:00:77:00:01 netns {init}");
+        run(&format!("ip link add lan type veth peer name {eth0}"));
+        run("ip address add 10.77.0.1/24 dev lan");
+        let server = TcpListener::bind("10.77.0.1:42113").unwrap();
+        let receiver = UdpSocket::bind("10.77.0.1:1514").unwrap();
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        run("ip link set lan up");
+        server.set_nonblocking(true).unwrap();
+        let (mut stream, from) = machine.wait("connection", || server.accept().ok());
+        assert_eq!(from.ip().to_string(), "10.77.0.9");
+        stream.set_nonblocking(false).unwrap();
+        let mut preface = [0; 14];
+        stream.read_exact(&mut preface).unwrap();
+        assert_eq!(&preface, b"PRI * HTTP/2.0");
+        // What was said before there was a network comes too, and in order.
+        let mut told = String::new();
+        while !told.contains("asking the Tinkerbell server 10.77.0.1:42113") {
+            let mut message = [0; 2048];
+            let length = receiver.recv(&mut message).expect(&told);
+            let message = String::from_utf8_lossy(&message[..length]);
+            assert!(message.contains(" 52:54:00:77:00:01 nibs "), "{message}");
+            told += &format!("{message}\n");
+        }
+        assert!(told.contains("address 10.77.0.9/24 as ipam= gives it"), "{told}");
+        let conf = fs::read_to_string(machine.inside("etc/resolv.conf")).unwrap();
+        assert!(conf.contains("nameserver 10.77.0.1\n"), "{conf}");
+        assert!(!told.contains("hunter2") && !machine.console("tty7").contains("hunter2"));
+    });
+    thread.join().unwrap();
 }

@@ -28,7 +28,8 @@ use crate::executor::{Ended, Executor, Limits, refuse};
 use crate::journal::{Journal, Outlet};
 use crate::net::{self, Keeper};
 use crate::reporter::{Flushed, Pace, Reporter};
-use crate::view::{self, JsonLines};
+use crate::syslog::Syslog;
+use crate::view::{self, JsonLines, SyslogLines};
 
 /// How long the end of a cancelled job is offered to the control plane: whoever cancels waits.
 const CANCELLED_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ struct Agent {
     executor: Executor,
     cancel: CancellationToken,
     json: bool,
+    syslog: Option<Arc<Syslog>>,
     state: Option<PathBuf>,
 }
 
@@ -52,6 +54,7 @@ pub(super) async fn agent(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let here = Here::look(ca);
+    let syslog = here.syslog();
     here.warn();
     let endpoint = endpoint(args.control.as_deref(), &here)?;
     let cancel = cancelled_by_signals()?;
@@ -65,6 +68,7 @@ pub(super) async fn agent(
     };
     let leased = network.as_ref().and_then(Keeper::network).map(|network| network.mac);
     let machine = here.machine_id(args.id, leased)?;
+    here.open_syslog(syslog.as_ref(), &machine);
     let mut runner = here.runner()?;
     if let Some(keeper) = &network {
         runner = runner.leased(keeper.watch());
@@ -74,6 +78,7 @@ pub(super) async fn agent(
         executor: Executor::new(Arc::new(runner), Limits::default(), cancel.clone()),
         cancel,
         json,
+        syslog,
         state: args.state,
     };
     loop {
@@ -100,7 +105,8 @@ fn endpoint(given: Option<&str>, here: &Here) -> Result<Endpoint, Usage> {
         None => here.control().ok_or_else(|| {
             Usage(
                 "no control plane is named; expected --control URL, NIBS_CONTROL, or \
-                 nibs.control=URL on the kernel command line"
+                 nibs.control=URL on the kernel command line (or grpc_authority=HOST:PORT there \
+                 for a Tinkerbell server)"
                     .into(),
             )
         }),
@@ -128,6 +134,8 @@ impl Agent {
             true => Arc::new(JsonLines::new(stdout())),
             false => view::for_people(),
         });
+        let syslog = self.syslog.clone().map(SyslogLines::new);
+        outlets.extend(syslog.map(|lines| Arc::new(lines) as Arc<dyn Outlet>));
         outlets.push(Arc::clone(&reporter) as Arc<dyn Outlet>);
         let journal = Arc::new(Journal::new(&id, first_sequence, outlets));
 
@@ -228,7 +236,7 @@ mod tests {
         let client = Client::new(http, "http://127.0.0.1:9".parse().unwrap(), "m".into());
         let runner = Arc::new(StoppedMeanwhile(cancel.clone()));
         let executor = Executor::new(runner, Limits::default(), cancel.clone());
-        Agent { client, executor, cancel, json: false, state: None }
+        Agent { client, executor, cancel, json: false, syslog: None, state: None }
     }
 
     /// How the report of a job with this end fares where no control plane is.

@@ -11,12 +11,14 @@ use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::{Usage, proxies};
-use crate::cmdline::Parameters;
+use crate::cmdline::{Parameters, Tinkerbell};
 use crate::control::Endpoint;
 use crate::executor::ThisMachine;
 use crate::facts;
 use crate::net;
 use crate::net::resolver::Resolver;
+use crate::syslog::Syslog;
+use crate::view;
 
 /// Where the kernel shows its command line (proc(5)).
 const KERNEL_COMMAND_LINE: &str = "/proc/cmdline";
@@ -40,6 +42,12 @@ impl Here {
         Self { parameters, ca }
     }
 
+    /// This machine without what its kernel command line says, as where somebody else has read it
+    /// already and passes it on.
+    pub(super) fn without_kernel(ca: Option<PathBuf>) -> Self {
+        Self { parameters: Parameters::parse(""), ca }
+    }
+
     /// What the kernel command line has that cannot be used, and what is not used yet.
     pub(super) fn warn(&self) {
         for warning in &self.parameters.warnings {
@@ -47,13 +55,38 @@ impl Here {
         }
         if !self.parameters.not_yet.is_empty() {
             let names = self.parameters.not_yet.join(", ");
-            warn!("kernel command line: not used by this version: {names}");
+            warn!("kernel command line: not used: {names}");
         }
     }
 
     /// The control plane that the kernel command line names.
     pub(super) fn control(&self) -> Option<Endpoint> {
         self.parameters.control.clone()
+    }
+
+    /// What the kernel command line says of a Tinkerbell server.
+    pub(super) fn tinkerbell(&self) -> &Tinkerbell {
+        &self.parameters.tinkerbell
+    }
+
+    /// Where what is said goes besides, if the kernel command line names a receiver. What is said
+    /// from now on is kept for it, until [`Here::open_syslog`].
+    pub(super) fn syslog(&self) -> Option<Arc<Syslog>> {
+        self.parameters.syslog.as_ref()?;
+        let syslog = Arc::new(Syslog::new());
+        view::log_to_syslog(Arc::clone(&syslog));
+        Some(syslog)
+    }
+
+    /// Has the receiver sought and told, by the machine of this id. When the network is up.
+    pub(super) fn open_syslog(&self, syslog: Option<&Arc<Syslog>>, machine: &str) {
+        if let (Some(syslog), Some(receiver)) = (syslog, &self.parameters.syslog) {
+            let (syslog, receiver) = (Arc::clone(syslog), receiver.clone());
+            let machine = machine.to_owned();
+            tokio::spawn(async move {
+                syslog.open(&receiver, &machine, &Resolver::default()).await;
+            });
+        }
     }
 
     /// This machine's id: as given, else the kernel's `nibs.id=`, the MAC that booted or got a lease, the UUID.
@@ -75,7 +108,8 @@ impl Here {
 
     /// How this machine's network is to come up, where that is the agent's business.
     pub(super) fn network(&self) -> net::Options {
-        net::Options { boot_mac: self.parameters.boot_mac, ..net::Options::default() }
+        let Parameters { boot_mac, interface, vlan, fixed, .. } = self.parameters.clone();
+        net::Options { boot_mac, interface, vlan, fixed, ..net::Options::default() }
     }
 
     /// What the machine says of itself.
@@ -89,7 +123,7 @@ impl Here {
     }
 
     /// How names are resolved, which certificates are trusted and which proxies are asked here.
-    fn http_options(&self) -> anyhow::Result<http::Options> {
+    pub(super) fn http_options(&self) -> anyhow::Result<http::Options> {
         let ca_bundles = match &self.ca {
             Some(path) if !path.exists() => {
                 let path = path.display();
@@ -103,7 +137,10 @@ impl Here {
         // A static binary must not look names up through the C library.
         let resolver = Some(Arc::new(Resolver::default()) as Arc<dyn Resolve>);
         let user_agent = concat!("nibs/", env!("CARGO_PKG_VERSION")).to_owned();
-        let proxies = proxies::from_environment(|name| std::env::var(name).ok())?;
+        let proxies = proxies::from_environment(|name| {
+            let kernel = || Some(self.parameters.proxies.get(name)?.expose().to_owned());
+            std::env::var(name).ok().or_else(kernel)
+        })?;
         Ok(http::Options { ca_bundles, proxies, resolver, user_agent, ..http::Options::default() })
     }
 

@@ -1,5 +1,5 @@
 //! Proxies as the environment names them: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, or in lower
-//! case, which goes first.
+//! case, which goes first; the kernel command line has them in upper case.
 
 use nibs_actions::http::Proxies;
 use url::Url;
@@ -30,7 +30,7 @@ fn parse(name: &str, text: &str) -> Result<Url, Usage> {
         .ok()
         .filter(|url| ["http", "https"].contains(&url.scheme()) && url.host_str().is_some());
     url.ok_or_else(|| {
-        Usage(format!("reading {name} from the environment: expected http://HOST:PORT of a proxy"))
+        Usage(format!("reading the proxy {name}: expected http://HOST:PORT of a proxy"))
     })
 }
 

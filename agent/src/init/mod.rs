@@ -12,6 +12,8 @@
 //!                                                                               wait 30 s, stop, reboot
 //! ```
 //!
+//! Where only a Tinkerbell server is named, the agent is `nibs tinkerbell --network`.
+//!
 //! A process does this only if it is PID 1 *and* was started as `init` ([`crate::cli::role`]): the
 //! entry point of a container is PID 1 as well and has no business with mounts. Arguments do not
 //! tell the two apart, since the kernel hands parameters that it does not know to init. It also
@@ -91,7 +93,7 @@ fn run() -> Ending {
         Ok(supervisor) => supervisor,
         Err(e) => return failed(&parameters, format!("watching for signals: {e}")),
     };
-    let end = supervisor.run(&["agent", "--network", "--state", STATE_FILE], None);
+    let end = supervisor.run(agent(&parameters), None);
     match end {
         End::Stopped(signal) => {
             return Ending { why: format!("told to stop by {signal}"), stay: Duration::ZERO };
@@ -105,6 +107,14 @@ fn run() -> Ending {
     supervisor.consoles().say(&why);
     report(&mut supervisor, &parameters, &why);
     failed(&parameters, why)
+}
+
+/// The arguments of the agent that belongs to who is named on the kernel command line.
+fn agent(parameters: &Parameters) -> &'static [&'static str] {
+    match parameters.tinkerbell.authority {
+        Some(_) => &["tinkerbell", "--network"],
+        None => &["agent", "--network", "--state", STATE_FILE],
+    }
 }
 
 fn failed(parameters: &Parameters, why: String) -> Ending {

@@ -31,15 +31,15 @@ pub fn start_logging() {
     start(lines, LevelFilter::INFO);
 }
 
-/// Starts logging for this process as tink-agent does: JSON objects on stdout, and more of them
-/// with a greater `verbosity`.
-pub fn start_json_logging(verbosity: i64) {
+/// Starts logging for this process as tink-agent does: JSON objects on stdout, each with the id of
+/// the agent, and more of them with a greater `verbosity`.
+pub fn start_json_logging(verbosity: i64, agent: &str) {
     let level = match verbosity {
         ..=0 => LevelFilter::INFO,
         1..=4 => LevelFilter::DEBUG,
         5.. => LevelFilter::TRACE,
     };
-    start(JsonLog, level);
+    start(JsonLog { agent: agent.to_owned() }, level);
 }
 
 /// Has the log lines of this process go to syslog too.
@@ -85,15 +85,18 @@ impl Write for BesideTheBar {
     }
 }
 
-/// Writes lines as tink-agent's: `time`, `level` as a number, `msg`, and whatever else was said.
-#[derive(Debug, Clone, Copy)]
-struct JsonLog;
+/// Writes lines as tink-agent's: `time`, `level` as a number, `msg`, `agentID`, and whatever else
+/// was said.
+#[derive(Debug, Clone)]
+struct JsonLog {
+    agent: String,
+}
 
 impl<S: Subscriber> Layer<S> for JsonLog {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut said = Said::default();
         event.record(&mut said);
-        let line = said.into_json(*event.metadata().level(), SystemTime::now());
+        let line = said.into_json(*event.metadata().level(), SystemTime::now(), &self.agent);
         // Whoever read the lines may be gone; the agent goes on.
         let _ = writeln!(stdout(), "{line}");
     }
@@ -126,6 +129,10 @@ struct Said {
 }
 
 impl Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
         match field.name() {
@@ -145,7 +152,7 @@ impl Said {
         text
     }
 
-    fn into_json(self, level: Level, time: SystemTime) -> Value {
+    fn into_json(self, level: Level, time: SystemTime, agent: &str) -> Value {
         // The distance of a level of Go's slog from its info, without the sign.
         let level = match level {
             Level::ERROR => 8,
@@ -157,6 +164,7 @@ impl Said {
         object.insert("time".into(), humantime::format_rfc3339_nanos(time).to_string().into());
         object.insert("level".into(), level.into());
         object.insert("msg".into(), self.message.into());
+        object.insert("agentID".into(), agent.into());
         let fields = self.fields.into_iter();
         object.extend(fields.map(|(name, value)| (name.to_owned(), value.into())));
         Value::Object(object)
@@ -172,8 +180,8 @@ mod tests {
         let said = Said { message: "starting \"it\"".into(), fields: vec![("n", "1".into())] };
         let time = humantime::parse_rfc3339("2026-08-18T12:00:00.5Z").unwrap();
         assert_eq!(
-            said.into_json(Level::ERROR, time).to_string(),
-            r#"{"time":"2026-08-18T12:00:00.500000000Z","level":8,"msg":"starting \"it\"","n":"1"}"#
+            said.into_json(Level::ERROR, time, "m").to_string(),
+            r#"{"time":"2026-08-18T12:00:00.500000000Z","level":8,"msg":"starting \"it\"","agentID":"m","n":"1"}"#
         );
     }
 
