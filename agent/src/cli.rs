@@ -65,7 +65,7 @@ pub enum Command {
     /// Take jobs from a control plane, for ever.
     Agent(AgentArgs),
     /// Do the actions of a Tinkerbell server's workflows, for ever.
-    Tinkerbell(TinkerbellArgs),
+    Tinkerbell(Box<TinkerbellArgs>),
     /// Run the job in a file.
     Run(RunArgs),
     /// Run one action.

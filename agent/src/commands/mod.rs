@@ -56,7 +56,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { json, ca, command } = cli;
     match command {
         Command::Agent(args) => block_on(agent::agent(args, ca, json)),
-        Command::Tinkerbell(args) => block_on(tinkerbell::tinkerbell(args, ca, json)),
+        Command::Tinkerbell(args) => block_on(tinkerbell::tinkerbell(*args, ca, json)),
         Command::Run(args) => block_on(run::run(args, ca, json)),
         Command::Action(args) => block_on(action::action(args, ca, json)),
         Command::Bootconfig(command) => bootconfig::run(&command),

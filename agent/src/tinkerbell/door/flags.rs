@@ -159,7 +159,7 @@ impl Flag {
                 set(asked, go::boolean(&value).ok_or_else(|| refused(BOOLEAN, &value))?);
             }
             Takes::Time(set) => {
-                set(asked, go::duration(&value).ok_or_else(|| refused(TIME, &value))?)
+                set(asked, go::duration(&value).ok_or_else(|| refused(TIME, &value))?);
             }
             Takes::Number(set) => set(asked, value.parse().map_err(|_| refused(NUMBER, &value))?),
             Takes::Source => {
