@@ -44,6 +44,9 @@ pub const HOLD: Duration = Duration::from_secs(59);
 /// Between two looks at what a test waits for.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How long the tasks of a server may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speaks {
@@ -108,7 +111,9 @@ impl Fake {
     /// Ends it at once: every connection breaks.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // In a thread of its own, since a test that is async may not wait.
+            let stopped = thread::spawn(move || runtime.shutdown_timeout(STOP_PATIENCE));
+            let _ = stopped.join();
         }
     }
 

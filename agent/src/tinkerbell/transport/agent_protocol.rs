@@ -252,7 +252,7 @@ mod tests {
             ("task_id", ActionResponse { task_id: Some(String::new()), ..whole() }),
             ("action_id", ActionResponse { action_id: None, ..whole() }),
         ] {
-            let error = assignment(answer).unwrap_err().to_string();
+            let error = format!("{:?}", assignment(answer).unwrap_err());
             assert!(error.contains(name), "{error}");
         }
     }

@@ -3,7 +3,6 @@
 //! The parts are those of the HTTP client that fetches images, put together for gRPC here because
 //! a static agent looks names up itself, and because site CAs and client certificates are wanted.
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,12 +18,13 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use nibs_actions::http::THIS_MACHINE;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower_service::Service;
 
-use super::{Options, tls};
+use super::Options;
+use super::fault::{Fault, Stream, Watched, innermost};
+use super::tls::{self, Proof};
 use crate::net::resolver::{LookupError, Resolver};
 
 /// Port of a server that is named without one, as grpc-go has it.
@@ -76,7 +76,8 @@ pub enum SetupError {
 }
 
 /// A channel to the server, which is connected when it is first used, and again when it broke.
-pub(super) fn channel(options: &Options) -> Result<Channel, SetupError> {
+pub(super) fn channel(options: &Options) -> Result<(Channel, Fault), SetupError> {
+    let fault = Fault::default();
     let authority = authority(&options.server)?;
     // Always `http`, since the connector below does the TLS; `origin` is what the server sees.
     let uri: Uri = format!("http://{authority}")
@@ -90,24 +91,26 @@ pub(super) fn channel(options: &Options) -> Result<Channel, SetupError> {
     let endpoint = endpoint
         .user_agent(concat!("nibs/", env!("CARGO_PKG_VERSION")))
         .map_err(|e| SetupError::Tls(e.to_string()))?;
-    Ok(endpoint.connect_with_connector_lazy(Connector {
+    let connector = Connector {
+        fault: fault.clone(),
         tcp: tcp(options.resolver.clone()),
         proxy: proxy(options, &authority)?,
         tls: options.tls.then(|| Tls::new(options, &uri)).transpose()?,
-    }))
+    };
+    Ok((endpoint.connect_with_connector_lazy(connector), fault))
 }
 
 /// `HOST:PORT` of what was given.
 fn authority(server: &str) -> Result<String, SetupError> {
     let wrong = || SetupError::Server(server.to_owned());
     let uri: Uri = format!("http://{server}").parse().map_err(|_| wrong())?;
-    let has_path = server.contains(['/', '?', '@']);
-    let host = uri.host().filter(|host| !host.is_empty() && !has_path).ok_or_else(wrong)?;
-    // "host:" parses, and has no port.
-    if server.ends_with(':') {
-        return Err(wrong());
-    }
-    Ok(format!("{host}:{}", uri.port_u16().unwrap_or(DEFAULT_PORT)))
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+    // Strict where the parser is not: "host:x" has no port for it, and "me@host" a user.
+    let port = match server.strip_prefix(host).ok_or_else(wrong)? {
+        "" => DEFAULT_PORT,
+        rest => rest.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(wrong)?,
+    };
+    Ok(format!("{host}:{port}"))
 }
 
 fn tcp(resolver: Resolver) -> HttpConnector<Names> {
@@ -135,23 +138,10 @@ fn proxy(options: &Options, authority: &str) -> Result<Option<Intercept>, SetupE
     }
 }
 
-/// What is wrong on the way, whole: nothing that says more is below it.
+/// The way is not open; the fault is noted in full.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct NoWay(String);
-
-/// What the way failed at, if it was the way that an error is about.
-pub(super) fn what_failed<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a str> {
-    std::iter::successors(Some(error), |&cause| cause.source())
-        .find_map(|cause| cause.downcast_ref::<NoWay>())
-        .map(|NoWay(text)| &text[..])
-}
-
-/// The last cause of an error, which is the one that says something.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let last = std::iter::successors(Some(error), |&cause| cause.source()).last();
-    last.map(ToString::to_string).unwrap_or_default()
-}
 
 /// Looks names up without the C library.
 #[derive(Debug, Clone)]
@@ -180,14 +170,11 @@ impl Service<Name> for Names {
     }
 }
 
-/// A connection, with TLS in it or not.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 #[derive(Clone)]
 struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    proof: Arc<Proof>,
 }
 
 impl Tls {
@@ -195,19 +182,21 @@ impl Tls {
         let host = server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name =
             ServerName::try_from(host).map_err(|_| SetupError::Server(options.server.clone()))?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(tls::config(options)?)), name })
+        let (config, proof) = tls::config(options)?;
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name, proof })
     }
 }
 
 #[derive(Clone)]
 struct Connector {
+    fault: Fault,
     tcp: HttpConnector<Names>,
     proxy: Option<Intercept>,
     tls: Option<Tls>,
 }
 
 impl Connector {
-    async fn connect(mut self, uri: Uri) -> Result<Box<dyn Stream>, NoWay> {
+    async fn connect(mut self, uri: Uri) -> Result<Watched, NoWay> {
         let connected = match &self.proxy {
             None => self.tcp.call(uri).await.map_err(|e| NoWay(innermost(&e)))?,
             Some(proxy) => {
@@ -224,10 +213,13 @@ impl Connector {
             }
         };
         let stream = connected.into_inner();
-        let Some(Tls { connector, name }) = self.tls else { return Ok(Box::new(stream)) };
+        let watched = |stream: Box<dyn Stream>, proof| Watched { stream, fault: self.fault, proof };
+        let Some(Tls { connector, name, proof }) = self.tls else {
+            return Ok(watched(Box::new(stream), None));
+        };
         let handshake = connector.connect(name, stream);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => Ok(watched(Box::new(stream), Some(proof))),
             Ok(Err(error)) => Err(NoWay(format!(
                 "TLS: {}; does it speak TLS there, and is its CA named by --ca?",
                 innermost(&error)
@@ -238,7 +230,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Box<dyn Stream>>;
+    type Response = TokioIo<Watched>;
     type Error = NoWay;
     type Future = Answer<Self::Response, NoWay>;
 
@@ -248,7 +240,15 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { connector.connect(uri).await.map(TokioIo::new) })
+        let fault = self.fault.clone();
+        Box::pin(async move {
+            let connected = connector.connect(uri).await;
+            match &connected {
+                Ok(_) => fault.clear(),
+                Err(NoWay(why)) => fault.note(why.clone()),
+            }
+            connected.map(TokioIo::new)
+        })
     }
 }
 

@@ -1,12 +1,9 @@
 //! The agent as a Tinkerbell agent, against a server that behaves like the real one: real gRPC over
 //! loopback, the real worker and executor, and a stand-in only for the machine.
 
-#[path = "tinkerbell/agent.rs"]
 mod agent;
-#[path = "tinkerbell/nats.rs"]
-mod nats;
-#[path = "tinkerbell/tls.rs"]
-mod tls;
+mod lists;
+mod way;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -104,7 +104,12 @@ fn a_server_that_asks_for_a_certificate_gets_it() {
     let client_ca = Some(fs::read_to_string(site.bundle()).unwrap());
     let fake = Fake::start(Options { tls, client_ca, ..Options::default() }).unwrap();
     let why = failure(secure(&fake, site.bundle()));
-    assert!(why.contains("ertificate"), "{why}");
+    assert!(why.contains("client certificate, and the agent has none"), "{why}");
+    let Pair { certificate, key } = self::site().authority.certify("DNS:agent.test").unwrap();
+    let strange = Some(ClientCertificate { certificate, key: Secret::new(key) });
+    let client_certificate = strange;
+    let why = failure(transport::Options { client_certificate, ..secure(&fake, site.bundle()) });
+    assert!(why.contains("client certificate, and may not take this one"), "{why}");
     let Pair { certificate, key } = site.authority.certify("DNS:agent.test").unwrap();
     let client_certificate = Some(ClientCertificate { certificate, key: Secret::new(key) });
     works(&fake, transport::Options { client_certificate, ..secure(&fake, site.bundle()) });
