@@ -198,7 +198,7 @@ impl Worker {
         let journal = Arc::new(Journal::new(&job.id, 1, (self.outlets)()));
         let executor::Ended { outcome, then, timed_out } = self.executor.run(&job, &journal).await;
         let (state, message) = match outcome {
-            Outcome::Cancelled => return None,
+            Outcome::Cancelled if self.cancel.is_cancelled() => return None,
             Outcome::Succeeded => (State::Success, COMPLETED.to_owned()),
             Outcome::Degraded { reasons } => {
                 (State::Success, format!("{COMPLETED}, but: {}", reasons.join("; ")))
@@ -209,7 +209,7 @@ impl Worker {
                 let place = executor::place(0, &job.actions[0]);
                 (state, message.strip_prefix(&place).unwrap_or(&message).to_owned())
             }
-            Outcome::Unknown => (State::Failed, outcome.to_string()),
+            Outcome::Cancelled | Outcome::Unknown => (State::Failed, outcome.to_string()),
         };
         Some(Ended { state, message: short(message), then })
     }

@@ -21,7 +21,7 @@ const WORKFLOW: &str = "tink/install";
 const AGENT: &str = "52:54:00:12:34:56";
 
 fn fake() -> Fake {
-    Fake::start(Options::default()).unwrap()
+    Fake::start(Options::impatient()).unwrap()
 }
 
 fn workflow(images: &[&str]) -> Workflow {
@@ -330,8 +330,7 @@ fn an_end_that_is_known_when_the_agent_is_told_to_stop_is_still_told() {
 
 #[test]
 fn a_call_that_is_held_is_waited_out_and_work_comes_as_soon_as_it_is_there() {
-    let hold = Duration::from_secs(30);
-    let fake = Fake::start(Options { hold, ..Options::default() }).unwrap();
+    let fake = Fake::start(Options::default()).unwrap();
     let agent = agent(&fake);
     agent::wait_until(|| !fake.heard().is_empty());
     thread::sleep(Duration::from_millis(300));
@@ -394,7 +393,7 @@ tasks:
 fn a_server_of_old_is_spoken_to_in_its_own_words() {
     let speaks = Speaks::TinkWorker;
     for protocol in [Protocol::Agent, Protocol::TinkWorker] {
-        let fake = Fake::start(Options { speaks, ..Options::default() }).unwrap();
+        let fake = Fake::start(Options { speaks, ..Options::impatient() }).unwrap();
         let mut workflow = workflow(&["noop", "noop", "fail"]);
         workflow.tasks[0].actions[0].timeout = 0;
         fake.add(workflow);

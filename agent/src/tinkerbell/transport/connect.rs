@@ -43,6 +43,10 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// How long a server may leave bytes unacknowledged: the kernel by itself gives up after a quarter
+/// of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// Why a server cannot even be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -51,7 +55,8 @@ pub enum SetupError {
     Server(String),
     /// It is not said who asks.
     #[error(
-        "the agent has no id by which the server could know this machine; expected one, such as its MAC"
+        "the agent has no id by which the server could know this machine; expected one, such as \
+         its MAC"
     )]
     NoAgent,
     /// A CA bundle cannot be used.
@@ -67,30 +72,28 @@ pub enum SetupError {
     ClientCertificate,
     /// The proxy cannot be used. Its address is not repeated: it may hold a password.
     #[error(
-        "reading the proxy for https: a Tinkerbell server is reached through http:// proxies only"
+        "reading the proxy for https: expected http://…, since a Tinkerbell server is not reached \
+         through others"
     )]
     Proxy,
-    /// TLS did not come together.
-    #[error("preparing TLS: {0}")]
-    Tls(String),
+    /// The connection's own parts did not come together.
+    #[error("preparing the connection: {0}")]
+    Build(String),
 }
 
-/// A channel to the server, which is connected when it is first used, and again when it broke.
+/// A channel to the server, which is connected when it is first used, and again when it broke; and
+/// where it is noted what breaks it.
 pub(super) fn channel(options: &Options) -> Result<(Channel, Fault), SetupError> {
     let fault = Fault::default();
     let authority = authority(&options.server)?;
     // Always `http`, since the connector below does the TLS; `origin` is what the server sees.
-    let uri: Uri = format!("http://{authority}")
-        .parse()
-        .map_err(|_| SetupError::Server(options.server.clone()))?;
-    let mut endpoint = Endpoint::from(uri.clone());
-    if options.tls {
-        let origin = format!("https://{authority}").parse::<Uri>();
-        endpoint = endpoint.origin(origin.map_err(|_| SetupError::Server(options.server.clone()))?);
-    }
-    let endpoint = endpoint
+    let uri = uri("http", &authority, options)?;
+    let mut endpoint = Endpoint::from(uri.clone())
         .user_agent(concat!("nibs/", env!("CARGO_PKG_VERSION")))
-        .map_err(|e| SetupError::Tls(e.to_string()))?;
+        .map_err(|e| SetupError::Build(e.to_string()))?;
+    if options.tls {
+        endpoint = endpoint.origin(self::uri("https", &authority, options)?);
+    }
     let connector = Connector {
         fault: fault.clone(),
         tcp: tcp(options.resolver.clone()),
@@ -98,6 +101,11 @@ pub(super) fn channel(options: &Options) -> Result<(Channel, Fault), SetupError>
         tls: options.tls.then(|| Tls::new(options, &uri)).transpose()?,
     };
     Ok((endpoint.connect_with_connector_lazy(connector), fault))
+}
+
+fn uri(scheme: &str, authority: &str, options: &Options) -> Result<Uri, SetupError> {
+    let uri = format!("{scheme}://{authority}").parse();
+    uri.map_err(|_| SetupError::Server(options.server.clone()))
 }
 
 /// `HOST:PORT` of what was given.
@@ -119,6 +127,7 @@ fn tcp(resolver: Resolver) -> HttpConnector<Names> {
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     tcp.set_nodelay(true);
     tcp
 }
@@ -128,10 +137,7 @@ fn proxy(options: &Options, authority: &str) -> Result<Option<Intercept>, SetupE
     let Some(url) = &options.proxies.https else { return Ok(None) };
     let no = format!("{},{THIS_MACHINE}", options.proxies.no);
     let matcher = Matcher::builder().https(url.as_str()).no(no).build();
-    let server: Uri = format!("https://{authority}")
-        .parse()
-        .map_err(|_| SetupError::Server(options.server.clone()))?;
-    let proxy = matcher.intercept(&server);
+    let proxy = matcher.intercept(&uri("https", authority, options)?);
     match &proxy {
         Some(proxy) if proxy.uri().scheme_str() != Some("http") => Err(SetupError::Proxy),
         _ => Ok(proxy),

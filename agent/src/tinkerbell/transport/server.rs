@@ -27,7 +27,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Prepares the way to a server. Nothing is sent yet.
+    /// Prepares the way to a server. Nothing is sent yet. Needs a tokio runtime around it.
     pub fn new(options: Options) -> Result<Self, SetupError> {
         if options.agent.is_empty() {
             return Err(SetupError::NoAgent);

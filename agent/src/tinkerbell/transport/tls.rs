@@ -23,7 +23,7 @@ pub(super) fn config(options: &Options) -> Result<(ClientConfig, Arc<Proof>), Se
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| SetupError::Tls(e.to_string()))?;
+        .map_err(|e| SetupError::Build(e.to_string()))?;
     let builder = if options.insecure_tls {
         tracing::warn!(
             "the certificate of {} is not verified: whoever answers there is believed",
@@ -42,7 +42,8 @@ pub(super) fn config(options: &Options) -> Result<(ClientConfig, Arc<Proof>), Se
         }
         if roots.is_empty() {
             tracing::warn!(
-                "no CA certificate is known here, so that of {} cannot be verified; name one by --ca",
+                "no CA certificate is known here, so that of {} cannot be verified; name one by \
+                 --ca",
                 options.server
             );
         }
