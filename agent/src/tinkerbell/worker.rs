@@ -33,6 +33,9 @@ use crate::journal::{Journal, Outlet};
 /// The first wait after a call that failed.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
+/// The shortest that the longest wait may be set to: no server is asked in a tight loop.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+
 /// How long the end of an action is still offered to the server by an agent that is told to stop:
 /// less than who stops a container waits before he kills it.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -267,7 +270,8 @@ impl Worker {
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::new(Policy { base: FIRST_WAIT.min(self.backoff_max), cap: self.backoff_max })
+        let cap = self.backoff_max.max(LEAST_WAIT);
+        Backoff::new(Policy { base: FIRST_WAIT.min(cap), cap })
     }
 
     async fn wait(&self, time: Duration) -> Result<(), Told> {

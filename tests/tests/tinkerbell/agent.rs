@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 /// How long a test waits for what should be there in a moment.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Longer than any test.
-pub(super) const DECEPTIVELY_LONG: Duration = Duration::from_secs(600);
+/// For what is not meant to come about.
+pub(super) const LONGER_THAN_A_TEST: Duration = Duration::from_secs(600);
 
 /// Waits between calls that fail: a test has no 5 s.
 const BACKOFF_MAX: Duration = Duration::from_millis(100);

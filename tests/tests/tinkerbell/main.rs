@@ -8,7 +8,7 @@ mod way;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::{Agent, DECEPTIVELY_LONG, Machine, PATIENCE};
+use agent::{Agent, LONGER_THAN_A_TEST, Machine, PATIENCE};
 use lab::tinkerbell::{Action, Fake, Fault, Heard, Options, Speaks, State, Workflow};
 use nibs_actions::PowerChange;
 use nibs_agent::net::resolver::Resolver;
@@ -91,7 +91,7 @@ fn a_server_that_is_restarted_in_the_middle_of_a_report_is_told_again() {
     let mut fake = fake();
     fake.add(workflow(&["noop", "noop"]));
     // The first end is taken note of, but not acknowledged before the server goes down.
-    fake.spoil_reports([Fault::Late(Duration::ZERO), Fault::Late(DECEPTIVELY_LONG)]);
+    fake.spoil_reports([Fault::Late(Duration::ZERO), Fault::Late(LONGER_THAN_A_TEST)]);
     let agent = agent(&fake);
     agent::wait_until(|| told(&fake).len() == 2);
     fake.stop();
