@@ -231,8 +231,13 @@ async fn an_attempt_out_of_time_is_stopped_and_may_be_tried_again() {
     let acts = vec![Act::Obey, Act::Do(Done::default())];
     let again = run(&job, acts).await;
     assert_eq!(again.ended.outcome, Outcome::Succeeded);
+    assert!(!again.ended.timed_out);
+
+    let failed = run(&plain(1, 0), vec![Act::Fail(Class::Transient)]).await;
+    assert!(!failed.ended.timed_out);
 
     let run = run(&with_timeout(plain(1, 0), "50ms"), vec![Act::Obey]).await;
+    assert!(run.ended.timed_out);
     let (class, message) = run.failure();
     assert_eq!(class, Class::Transient);
     assert!(message.ends_with("did not end within its timeout of 50ms"), "{message}");

@@ -33,6 +33,9 @@ use crate::journal::{Journal, Outlet};
 /// The first wait after a call that failed.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
+/// The shortest that the longest wait may be set to: no server is asked in a tight loop.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+
 /// How long the end of an action is still offered to the server by an agent that is told to stop:
 /// less than who stops a container waits before he kills it.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -198,7 +201,7 @@ impl Worker {
         let journal = Arc::new(Journal::new(&job.id, 1, (self.outlets)()));
         let executor::Ended { outcome, then, timed_out } = self.executor.run(&job, &journal).await;
         let (state, message) = match outcome {
-            Outcome::Cancelled => return None,
+            Outcome::Cancelled if self.cancel.is_cancelled() => return None,
             Outcome::Succeeded => (State::Success, COMPLETED.to_owned()),
             Outcome::Degraded { reasons } => {
                 (State::Success, format!("{COMPLETED}, but: {}", reasons.join("; ")))
@@ -209,7 +212,7 @@ impl Worker {
                 let place = executor::place(0, &job.actions[0]);
                 (state, message.strip_prefix(&place).unwrap_or(&message).to_owned())
             }
-            Outcome::Unknown => (State::Failed, outcome.to_string()),
+            Outcome::Cancelled | Outcome::Unknown => (State::Failed, outcome.to_string()),
         };
         Some(Ended { state, message: short(message), then })
     }
@@ -267,7 +270,8 @@ impl Worker {
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::new(Policy { base: FIRST_WAIT.min(self.backoff_max), cap: self.backoff_max })
+        let cap = self.backoff_max.max(LEAST_WAIT);
+        Backoff::new(Policy { base: FIRST_WAIT.min(cap), cap })
     }
 
     async fn wait(&self, time: Duration) -> Result<(), Told> {

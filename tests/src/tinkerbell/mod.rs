@@ -41,8 +41,14 @@ pub use self::workflow::{Action, State, Status, Task, Workflow};
 /// How long the real server keeps a call that it will refuse.
 pub const HOLD: Duration = Duration::from_secs(59);
 
+/// How long one does of which a test cannot wait for that.
+const SHORT_HOLD: Duration = Duration::from_millis(100);
+
 /// Between two looks at what a test waits for.
 const POLL: Duration = Duration::from_millis(5);
+
+/// How long the tasks of a server may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,15 +76,22 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// On any port of loopback, plain, and with less patience than the real one.
+    /// On any port of loopback, in plain text, as patient as the real one.
     fn default() -> Self {
         Self {
             address: ([127, 0, 0, 1], 0).into(),
-            hold: Duration::from_millis(100),
+            hold: HOLD,
             speaks: Speaks::default(),
             tls: None,
             client_ca: None,
         }
+    }
+}
+
+impl Options {
+    /// The same, but with less patience, for tests that see a refusal.
+    pub fn impatient() -> Self {
+        Self { hold: SHORT_HOLD, ..Self::default() }
     }
 }
 
@@ -108,7 +121,9 @@ impl Fake {
     /// Ends it at once: every connection breaks.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // In a thread of its own, since a test that is async may not wait.
+            let stopped = thread::spawn(move || runtime.shutdown_timeout(STOP_PATIENCE));
+            let _ = stopped.join();
         }
     }
 

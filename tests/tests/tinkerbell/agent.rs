@@ -15,10 +15,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what should be there in a moment.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Longer than any test.
-pub const DECEPTIVELY_LONG: Duration = Duration::from_secs(600);
+/// For what is not meant to come about.
+pub(super) const LONGER_THAN_A_TEST: Duration = Duration::from_secs(600);
 
 /// Waits between calls that fail: a test has no 5 s.
 const BACKOFF_MAX: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ const KNOWN: [&str; 7] = ["noop", "nap", "wait", "fail", "degrade", "ramble", "r
 
 /// A stand-in for a machine. Clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Machine {
+pub(super) struct Machine {
     shared: Arc<Shared>,
 }
 
@@ -42,17 +42,17 @@ struct Shared {
 
 impl Machine {
     /// What was run, by the names of images.
-    pub fn runs(&self) -> Vec<String> {
+    pub(super) fn runs(&self) -> Vec<String> {
         self.shared.runs.lock().unwrap().clone()
     }
 
     /// What was assigned.
-    pub fn assignments(&self) -> Vec<Assignment> {
+    pub(super) fn assignments(&self) -> Vec<Assignment> {
         self.shared.assignments.lock().unwrap().clone()
     }
 
     /// Lets `wait` end.
-    pub fn release(&self) {
+    pub(super) fn release(&self) {
         *self.shared.released.lock().unwrap() = true;
         self.shared.release.notify_all();
     }
@@ -100,20 +100,20 @@ impl Runner for Machine {
 
 /// An agent at work.
 #[derive(Debug)]
-pub struct Agent {
-    pub machine: Machine,
+pub(super) struct Agent {
+    pub(super) machine: Machine,
     cancel: CancellationToken,
     thread: Option<JoinHandle<Stopped>>,
 }
 
 impl Agent {
     /// One that asks a server.
-    pub fn start(options: transport::Options, machine: Machine) -> Self {
+    pub(super) fn start(options: transport::Options, machine: Machine) -> Self {
         Self::on(move || Box::new(Server::new(options).unwrap()), machine)
     }
 
     /// One that asks a transport, which is made where it is used.
-    pub fn on(
+    pub(super) fn on(
         transport: impl FnOnce() -> Box<dyn Transport> + Send + 'static,
         machine: Machine,
     ) -> Self {
@@ -142,18 +142,18 @@ impl Agent {
     }
 
     /// Tells it to stop, and waits until it has.
-    pub fn stop(mut self) -> Stopped {
+    pub(super) fn stop(mut self) -> Stopped {
         self.cancel.cancel();
         self.join()
     }
 
     /// Waits until it ends by itself.
-    pub fn ended(mut self) -> Stopped {
+    pub(super) fn ended(mut self) -> Stopped {
         wait_until(|| self.has_ended());
         self.join()
     }
 
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
@@ -168,7 +168,7 @@ impl Drop for Agent {
     }
 }
 
-pub fn wait_until(condition: impl Fn() -> bool) {
+pub(super) fn wait_until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "what was waited for did not come");

@@ -71,7 +71,7 @@ fn assignment(answer: ActionResponse) -> Result<Assignment, CallError> {
         timeout: answer.timeout.and_then(timeout),
         command: answer.command,
         volumes: answer.volumes,
-        environment: environment(answer.environment),
+        environment: environment(&answer.environment),
         pid: text(namespaces.pid).or(text(answer.pid)),
         network: text(namespaces.network),
     })
@@ -85,7 +85,7 @@ pub(super) fn timeout(seconds: i64) -> Option<Duration> {
 
 /// What is set by `KEY=VALUE`. A word without `=` sets nothing, as in a container; it is not
 /// repeated, since it may be a secret that lost its name.
-pub(super) fn environment(words: Vec<String>) -> BTreeMap<String, Secret> {
+pub(super) fn environment(words: &[String]) -> BTreeMap<String, Secret> {
     let mut set = BTreeMap::new();
     for (index, word) in words.iter().enumerate() {
         match word.split_once('=') {
@@ -252,7 +252,7 @@ mod tests {
             ("task_id", ActionResponse { task_id: Some(String::new()), ..whole() }),
             ("action_id", ActionResponse { action_id: None, ..whole() }),
         ] {
-            let error = assignment(answer).unwrap_err().to_string();
+            let error = format!("{:?}", assignment(answer).unwrap_err());
             assert!(error.contains(name), "{error}");
         }
     }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn only_words_with_a_key_set_something() {
         let words = ["A=1", "B=x=y", "C=", "hunter2", "=no"].map(str::to_owned);
-        let set = environment(words.to_vec());
+        let set = environment(&words);
         let shown: Vec<_> = set.iter().map(|(k, v)| (k.as_str(), v.expose())).collect();
         assert_eq!(shown, [("A", "1"), ("B", "x=y"), ("C", "")]);
     }

@@ -3,7 +3,6 @@
 //! The parts are those of the HTTP client that fetches images, put together for gRPC here because
 //! a static agent looks names up itself, and because site CAs and client certificates are wanted.
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,12 +18,13 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use nibs_actions::http::THIS_MACHINE;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower_service::Service;
 
-use super::{Options, tls};
+use super::Options;
+use super::fault::{Fault, Stream, Watched, innermost};
+use super::tls::{self, Proof};
 use crate::net::resolver::{LookupError, Resolver};
 
 /// Port of a server that is named without one, as grpc-go has it.
@@ -43,6 +43,10 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// How long a server may leave bytes unacknowledged: the kernel by itself gives up after a quarter
+/// of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// Why a server cannot even be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -51,7 +55,8 @@ pub enum SetupError {
     Server(String),
     /// It is not said who asks.
     #[error(
-        "the agent has no id by which the server could know this machine; expected one, such as its MAC"
+        "the agent has no id by which the server could know this machine; expected one, such as \
+         its MAC"
     )]
     NoAgent,
     /// A CA bundle cannot be used.
@@ -67,47 +72,53 @@ pub enum SetupError {
     ClientCertificate,
     /// The proxy cannot be used. Its address is not repeated: it may hold a password.
     #[error(
-        "reading the proxy for https: a Tinkerbell server is reached through http:// proxies only"
+        "reading the proxy for https: expected http://…, since a Tinkerbell server is not reached \
+         through others"
     )]
     Proxy,
-    /// TLS did not come together.
-    #[error("preparing TLS: {0}")]
-    Tls(String),
+    /// The connection's own parts did not come together.
+    #[error("preparing the connection: {0}")]
+    Build(String),
 }
 
-/// A channel to the server, which is connected when it is first used, and again when it broke.
-pub(super) fn channel(options: &Options) -> Result<Channel, SetupError> {
+/// A channel to the server, which is connected when it is first used, and again when it broke; and
+/// where it is noted what breaks it.
+pub(super) fn channel(options: &Options) -> Result<(Channel, Fault), SetupError> {
+    let fault = Fault::default();
     let authority = authority(&options.server)?;
     // Always `http`, since the connector below does the TLS; `origin` is what the server sees.
-    let uri: Uri = format!("http://{authority}")
-        .parse()
-        .map_err(|_| SetupError::Server(options.server.clone()))?;
-    let mut endpoint = Endpoint::from(uri.clone());
-    if options.tls {
-        let origin = format!("https://{authority}").parse::<Uri>();
-        endpoint = endpoint.origin(origin.map_err(|_| SetupError::Server(options.server.clone()))?);
-    }
-    let endpoint = endpoint
+    let uri = uri("http", &authority, options)?;
+    let mut endpoint = Endpoint::from(uri.clone())
         .user_agent(concat!("nibs/", env!("CARGO_PKG_VERSION")))
-        .map_err(|e| SetupError::Tls(e.to_string()))?;
-    Ok(endpoint.connect_with_connector_lazy(Connector {
+        .map_err(|e| SetupError::Build(e.to_string()))?;
+    if options.tls {
+        endpoint = endpoint.origin(self::uri("https", &authority, options)?);
+    }
+    let connector = Connector {
+        fault: fault.clone(),
         tcp: tcp(options.resolver.clone()),
         proxy: proxy(options, &authority)?,
         tls: options.tls.then(|| Tls::new(options, &uri)).transpose()?,
-    }))
+    };
+    Ok((endpoint.connect_with_connector_lazy(connector), fault))
+}
+
+fn uri(scheme: &str, authority: &str, options: &Options) -> Result<Uri, SetupError> {
+    let uri = format!("{scheme}://{authority}").parse();
+    uri.map_err(|_| SetupError::Server(options.server.clone()))
 }
 
 /// `HOST:PORT` of what was given.
 fn authority(server: &str) -> Result<String, SetupError> {
     let wrong = || SetupError::Server(server.to_owned());
     let uri: Uri = format!("http://{server}").parse().map_err(|_| wrong())?;
-    let has_path = server.contains(['/', '?', '@']);
-    let host = uri.host().filter(|host| !host.is_empty() && !has_path).ok_or_else(wrong)?;
-    // "host:" parses, and has no port.
-    if server.ends_with(':') {
-        return Err(wrong());
-    }
-    Ok(format!("{host}:{}", uri.port_u16().unwrap_or(DEFAULT_PORT)))
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+    // Strict where the parser is not: "host:x" has no port for it, and "me@host" a user.
+    let port = match server.strip_prefix(host).ok_or_else(wrong)? {
+        "" => DEFAULT_PORT,
+        rest => rest.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(wrong)?,
+    };
+    Ok(format!("{host}:{port}"))
 }
 
 fn tcp(resolver: Resolver) -> HttpConnector<Names> {
@@ -116,6 +127,7 @@ fn tcp(resolver: Resolver) -> HttpConnector<Names> {
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     tcp.set_nodelay(true);
     tcp
 }
@@ -125,33 +137,17 @@ fn proxy(options: &Options, authority: &str) -> Result<Option<Intercept>, SetupE
     let Some(url) = &options.proxies.https else { return Ok(None) };
     let no = format!("{},{THIS_MACHINE}", options.proxies.no);
     let matcher = Matcher::builder().https(url.as_str()).no(no).build();
-    let server: Uri = format!("https://{authority}")
-        .parse()
-        .map_err(|_| SetupError::Server(options.server.clone()))?;
-    let proxy = matcher.intercept(&server);
+    let proxy = matcher.intercept(&uri("https", authority, options)?);
     match &proxy {
         Some(proxy) if proxy.uri().scheme_str() != Some("http") => Err(SetupError::Proxy),
         _ => Ok(proxy),
     }
 }
 
-/// What is wrong on the way, whole: nothing that says more is below it.
+/// The way is not open; the fault is noted in full.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct NoWay(String);
-
-/// What the way failed at, if it was the way that an error is about.
-pub(super) fn what_failed<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a str> {
-    std::iter::successors(Some(error), |&cause| cause.source())
-        .find_map(|cause| cause.downcast_ref::<NoWay>())
-        .map(|NoWay(text)| &text[..])
-}
-
-/// The last cause of an error, which is the one that says something.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let last = std::iter::successors(Some(error), |&cause| cause.source()).last();
-    last.map(ToString::to_string).unwrap_or_default()
-}
 
 /// Looks names up without the C library.
 #[derive(Debug, Clone)]
@@ -180,14 +176,11 @@ impl Service<Name> for Names {
     }
 }
 
-/// A connection, with TLS in it or not.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 #[derive(Clone)]
 struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    proof: Arc<Proof>,
 }
 
 impl Tls {
@@ -195,19 +188,21 @@ impl Tls {
         let host = server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name =
             ServerName::try_from(host).map_err(|_| SetupError::Server(options.server.clone()))?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(tls::config(options)?)), name })
+        let (config, proof) = tls::config(options)?;
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name, proof })
     }
 }
 
 #[derive(Clone)]
 struct Connector {
+    fault: Fault,
     tcp: HttpConnector<Names>,
     proxy: Option<Intercept>,
     tls: Option<Tls>,
 }
 
 impl Connector {
-    async fn connect(mut self, uri: Uri) -> Result<Box<dyn Stream>, NoWay> {
+    async fn connect(mut self, uri: Uri) -> Result<Watched, NoWay> {
         let connected = match &self.proxy {
             None => self.tcp.call(uri).await.map_err(|e| NoWay(innermost(&e)))?,
             Some(proxy) => {
@@ -224,10 +219,13 @@ impl Connector {
             }
         };
         let stream = connected.into_inner();
-        let Some(Tls { connector, name }) = self.tls else { return Ok(Box::new(stream)) };
+        let watched = |stream: Box<dyn Stream>, proof| Watched { stream, fault: self.fault, proof };
+        let Some(Tls { connector, name, proof }) = self.tls else {
+            return Ok(watched(Box::new(stream), None));
+        };
         let handshake = connector.connect(name, stream);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => Ok(watched(Box::new(stream), Some(proof))),
             Ok(Err(error)) => Err(NoWay(format!(
                 "TLS: {}; does it speak TLS there, and is its CA named by --ca?",
                 innermost(&error)
@@ -238,7 +236,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Box<dyn Stream>>;
+    type Response = TokioIo<Watched>;
     type Error = NoWay;
     type Future = Answer<Self::Response, NoWay>;
 
@@ -248,7 +246,15 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { connector.connect(uri).await.map(TokioIo::new) })
+        let fault = self.fault.clone();
+        Box::pin(async move {
+            let connected = connector.connect(uri).await;
+            match &connected {
+                Ok(_) => fault.clear(),
+                Err(NoWay(why)) => fault.note(why.clone()),
+            }
+            connected.map(TokioIo::new)
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use super::connect;
+use super::fault::{Fault, innermost};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,17 +40,17 @@ impl CallError {
     }
 }
 
-impl std::fmt::Display for CallError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl CallError {
+    /// In words. A connection that broke has a cause, which the way to the server knows best.
+    pub(super) fn explain(&self, fault: &Fault) -> String {
         match self {
-            Self::Garbled(why) => write!(f, "its answer is not as agreed: {why}"),
-            Self::Status(status) => {
-                let source = std::error::Error::source(status);
-                match source.and_then(connect::what_failed) {
-                    Some(way) => f.write_str(way),
-                    None => write!(f, "{:?}: {}", status.code(), status.message()),
-                }
-            }
+            Self::Garbled(why) => format!("its answer is not as agreed: {why}"),
+            Self::Status(status) => match std::error::Error::source(status) {
+                None => format!("{:?}: {}", status.code(), status.message()),
+                Some(source) => fault
+                    .last()
+                    .unwrap_or_else(|| format!("the connection broke: {}", innermost(source))),
+            },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where assignments come from, and where reports on them go.
 //!
 //! - [`Server`]: a Tinkerbell server over gRPC, in the protocol of today or that of tink-worker,
-//!   whichever it answers to; [`connect`](self) has the way there (names, proxy, TLS).
+//!   whichever it answers to; `connect` has the way there (names, proxy, TLS).
 //! - [`File`]: a list of actions in a file.
 //! - [`Nats`]: such lists as messages.
 
@@ -12,6 +12,7 @@ use super::{Assignment, Report};
 mod agent_protocol;
 mod connect;
 mod error;
+mod fault;
 mod file;
 mod list;
 mod nats;

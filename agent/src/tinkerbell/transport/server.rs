@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use super::agent_protocol::AgentProtocol;
 use super::connect::{self, SetupError};
 use super::error::{CallError, Error};
+use super::fault::Fault;
 use super::tink_worker_protocol::TinkWorkerProtocol;
 use super::{Options, Protocol, Transport};
 use crate::tinkerbell::{Assignment, Report};
@@ -19,21 +20,23 @@ const NO_ACTION: &[u8] = b"PRECONDITION_FAILURE_VIOLATION_NO_ACTION_AVAILABLE";
 #[derive(Debug)]
 pub struct Server {
     at: String,
+    fault: Fault,
     speaks: Protocol,
     agent: AgentProtocol,
     tink_worker: TinkWorkerProtocol,
 }
 
 impl Server {
-    /// Prepares the way to a server. Nothing is sent yet.
+    /// Prepares the way to a server. Nothing is sent yet. Needs a tokio runtime around it.
     pub fn new(options: Options) -> Result<Self, SetupError> {
         if options.agent.is_empty() {
             return Err(SetupError::NoAgent);
         }
-        let channel = connect::channel(&options)?;
+        let (channel, fault) = connect::channel(&options)?;
         let Options { server, agent, attributes, protocol, registry, .. } = options;
         Ok(Self {
             at: server,
+            fault,
             speaks: protocol,
             agent: AgentProtocol::new(channel.clone(), &agent, attributes),
             tink_worker: TinkWorkerProtocol::new(channel, &agent, registry),
@@ -48,7 +51,7 @@ impl Server {
     }
 
     fn at(&self, what: &str, error: &CallError) -> String {
-        format!("{what} {}: {error}", self.at)
+        format!("{what} {}: {}", self.at, error.explain(&self.fault))
     }
 }
 

@@ -112,7 +112,7 @@ impl TinkWorkerProtocol {
             timeout: Some(timeout(action.timeout).unwrap_or(DEFAULT_TIMEOUT)),
             command: action.command,
             volumes,
-            environment: environment(action.environment),
+            environment: environment(&action.environment),
             pid: Some(action.pid).filter(|pid| !pid.is_empty()),
             network: None,
         }

@@ -33,7 +33,7 @@ fn site() -> Site {
 impl Site {
     fn fake(&self, names: &str) -> Fake {
         let tls = Some(self.authority.certify(names).unwrap());
-        Fake::start(Options { tls, ..Options::default() }).unwrap()
+        Fake::start(Options { tls, ..Options::impatient() }).unwrap()
     }
 
     fn bundle(&self) -> PathBuf {
@@ -102,9 +102,14 @@ fn a_server_that_asks_for_a_certificate_gets_it() {
     let site = site();
     let tls = Some(site.authority.certify(LOOPBACK).unwrap());
     let client_ca = Some(fs::read_to_string(site.bundle()).unwrap());
-    let fake = Fake::start(Options { tls, client_ca, ..Options::default() }).unwrap();
+    let fake = Fake::start(Options { tls, client_ca, ..Options::impatient() }).unwrap();
     let why = failure(secure(&fake, site.bundle()));
-    assert!(why.contains("ertificate"), "{why}");
+    assert!(why.contains("client certificate, and the agent has none"), "{why}");
+    let Pair { certificate, key } = self::site().authority.certify("DNS:agent.test").unwrap();
+    let strange = Some(ClientCertificate { certificate, key: Secret::new(key) });
+    let client_certificate = strange;
+    let why = failure(transport::Options { client_certificate, ..secure(&fake, site.bundle()) });
+    assert!(why.contains("client certificate, and may not take this one"), "{why}");
     let Pair { certificate, key } = site.authority.certify("DNS:agent.test").unwrap();
     let client_certificate = Some(ClientCertificate { certificate, key: Secret::new(key) });
     works(&fake, transport::Options { client_certificate, ..secure(&fake, site.bundle()) });
@@ -113,7 +118,7 @@ fn a_server_that_asks_for_a_certificate_gets_it() {
 #[test]
 fn plain_text_and_tls_do_not_meet_and_it_says_what_to_look_at() {
     let site = site();
-    let plain = Fake::start(Options::default()).unwrap();
+    let plain = Fake::start(Options::impatient()).unwrap();
     let why = failure(secure(&plain, site.bundle()));
     assert!(why.contains("does it speak TLS"), "{why}");
     let tls = site.fake(LOOPBACK);
@@ -212,7 +217,7 @@ fn a_proxy_is_asked_for_a_way_with_tls_and_without() {
     };
     let tls = site.fake(LOOPBACK);
     works(&tls, by(&tls, "me:pw", ""));
-    let plain = Fake::start(Options::default()).unwrap();
+    let plain = Fake::start(Options::impatient()).unwrap();
     works(&plain, transport::Options { tls: false, ..by(&plain, "me:pw", "") });
     assert_eq!(proxy.asked.load(Ordering::SeqCst), 2);
 

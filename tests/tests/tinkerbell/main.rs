@@ -1,17 +1,14 @@
 //! The agent as a Tinkerbell agent, against a server that behaves like the real one: real gRPC over
 //! loopback, the real worker and executor, and a stand-in only for the machine.
 
-#[path = "tinkerbell/agent.rs"]
 mod agent;
-#[path = "tinkerbell/nats.rs"]
-mod nats;
-#[path = "tinkerbell/tls.rs"]
-mod tls;
+mod lists;
+mod way;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::{Agent, DECEPTIVELY_LONG, Machine, PATIENCE};
+use agent::{Agent, LONGER_THAN_A_TEST, Machine, PATIENCE};
 use lab::tinkerbell::{Action, Fake, Fault, Heard, Options, Speaks, State, Workflow};
 use nibs_actions::PowerChange;
 use nibs_agent::net::resolver::Resolver;
@@ -24,7 +21,7 @@ const WORKFLOW: &str = "tink/install";
 const AGENT: &str = "52:54:00:12:34:56";
 
 fn fake() -> Fake {
-    Fake::start(Options::default()).unwrap()
+    Fake::start(Options::impatient()).unwrap()
 }
 
 fn workflow(images: &[&str]) -> Workflow {
@@ -94,7 +91,7 @@ fn a_server_that_is_restarted_in_the_middle_of_a_report_is_told_again() {
     let mut fake = fake();
     fake.add(workflow(&["noop", "noop"]));
     // The first end is taken note of, but not acknowledged before the server goes down.
-    fake.spoil_reports([Fault::Late(Duration::ZERO), Fault::Late(DECEPTIVELY_LONG)]);
+    fake.spoil_reports([Fault::Late(Duration::ZERO), Fault::Late(LONGER_THAN_A_TEST)]);
     let agent = agent(&fake);
     agent::wait_until(|| told(&fake).len() == 2);
     fake.stop();
@@ -333,8 +330,7 @@ fn an_end_that_is_known_when_the_agent_is_told_to_stop_is_still_told() {
 
 #[test]
 fn a_call_that_is_held_is_waited_out_and_work_comes_as_soon_as_it_is_there() {
-    let hold = Duration::from_secs(30);
-    let fake = Fake::start(Options { hold, ..Options::default() }).unwrap();
+    let fake = Fake::start(Options::default()).unwrap();
     let agent = agent(&fake);
     agent::wait_until(|| !fake.heard().is_empty());
     thread::sleep(Duration::from_millis(300));
@@ -397,7 +393,7 @@ tasks:
 fn a_server_of_old_is_spoken_to_in_its_own_words() {
     let speaks = Speaks::TinkWorker;
     for protocol in [Protocol::Agent, Protocol::TinkWorker] {
-        let fake = Fake::start(Options { speaks, ..Options::default() }).unwrap();
+        let fake = Fake::start(Options { speaks, ..Options::impatient() }).unwrap();
         let mut workflow = workflow(&["noop", "noop", "fail"]);
         workflow.tasks[0].actions[0].timeout = 0;
         fake.add(workflow);
