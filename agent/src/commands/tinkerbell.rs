@@ -25,6 +25,7 @@ use crate::net::{self, Keeper};
 use crate::syslog::Syslog;
 use crate::tinkerbell::door::{self, Name, Refusal};
 use crate::tinkerbell::settings::{Registry, Settings, Source};
+use crate::tinkerbell::transport::proto::AgentAttributes;
 use crate::tinkerbell::transport::{self, Nats, Server, Subjects, Transport};
 use crate::tinkerbell::worker::{self, Stopped, Worker};
 use crate::view::{self, JsonLines, SyslogLines};
@@ -251,8 +252,7 @@ impl Agent {
         Ok(transport::Options {
             server,
             agent: id.to_owned(),
-            // What the machine is goes here, if `settings.attributes` has it told.
-            attributes: None,
+            attributes: self.settings.attributes.then(attributes).flatten(),
             protocol: *protocol,
             registry: registry.name.clone(),
             tls: *tls,
@@ -267,6 +267,13 @@ impl Agent {
 
 fn read(what: &str, path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading the {what} {}", path.display()))
+}
+
+/// What a server is told of this machine with every question. The one place for the machine's
+/// inventory in the server's words; until that is there nothing, since a server keeps the first
+/// that it is told, be it empty.
+fn attributes() -> Option<AgentAttributes> {
+    None
 }
 
 /// Makes views of an action: as JSON for programs or in words for people, and to syslog.
