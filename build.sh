@@ -27,7 +27,7 @@ readonly PACKAGES=(
     bzip2 dosfstools e2fsprogs gdisk grub-efi-amd64-bin lz4 mmdebstrap mtools xfsprogs xz-utils zstd
     ca-certificates
     # lab
-    dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 sbsigntool util-linux
+    dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 rsyslog sbsigntool util-linux
     # lint
     python3-pip shellcheck
 )
