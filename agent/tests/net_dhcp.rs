@@ -419,12 +419,14 @@ fn a_fixed_address_may_be_on_a_vlan() {
         if !kernel_has_vlans() {
             return;
         }
-        let range = ["dhcp-range=10.77.7.50,10.77.7.60,255.255.255.0,2m"];
-        let _server = Server::start_on_vlan("eth0", CLIENT_MAC, "10.77.7.1/24", 7, &range);
+        let range = "dhcp-range=10.77.7.50,10.77.7.60,255.255.255.0,2m";
+        let named = [range, "address=/image.lab.example/10.77.7.99"];
+        let _server = Server::start_on_vlan("eth0", CLIENT_MAC, "10.77.7.1/24", 7, &named);
         let etc = tempfile::tempdir().unwrap();
-        let fixed = Some("52-54-00-77-00-01:7:10.77.7.9:24".parse().unwrap());
+        let fixed = Some("52-54-00-77-00-01:7:10.77.7.9:24:::10.77.7.1".parse().unwrap());
         let keeper = net::up(Options { fixed, ..options(etc.path()) }).await;
         assert_eq!(keeper.network().unwrap().interface, "eth0.7");
-        run("ping -c 1 -W 5 10.77.7.1");
+        let addresses = Resolver::new(etc.path()).lookup("image.lab.example").await.unwrap();
+        assert_eq!(addresses, [Ipv4Addr::new(10, 77, 7, 99)], "by the VLAN");
     });
 }
