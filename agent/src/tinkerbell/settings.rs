@@ -23,19 +23,6 @@ pub enum Source {
     Nats,
 }
 
-impl std::str::FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "grpc" => Ok(Self::Grpc),
-            "file" => Ok(Self::File),
-            "nats" => Ok(Self::Nats),
-            _ => Err("grpc, file or nats".into()),
-        }
-    }
-}
-
 /// Where images of actions come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Registry {

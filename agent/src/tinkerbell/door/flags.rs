@@ -8,6 +8,7 @@ use std::iter::Peekable;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use nibs_job::Secret;
 
 use super::super::go;
@@ -21,6 +22,8 @@ pub(super) struct Flag {
     pub(super) name: &'static str,
     takes: Takes,
     about: &'static str,
+    /// Whether it has an effect.
+    used: bool,
 }
 
 /// What a flag takes, and where that goes.
@@ -40,14 +43,11 @@ const NUMBER: &str = "a whole number";
 const SOURCE: &str = "grpc, file or nats";
 const RUNTIME: &str = "docker, containerd or kubernetes";
 
-/// Where the value of a flag goes that has no use here.
-const UNUSED_TEXT: Takes = Takes::Text(|_, _| {});
-const UNUSED_TIME: Takes = Takes::Time(|_, _| {});
-const UNUSED_NUMBER: Takes = Takes::Number(|_, _| {});
-const UNUSED_BOOLEAN: Takes = Takes::Boolean(|_, _| {});
-
-/// Why a flag has none, for people.
-const UNUSED: &str = "taken, without effect";
+/// What flags take that have no effect: their values must be right nevertheless.
+const TEXT_ONLY: Takes = Takes::Text(|_, _| {});
+const TIME_ONLY: Takes = Takes::Time(|_, _| {});
+const NUMBER_ONLY: Takes = Takes::Number(|_, _| {});
+const BOOLEAN_ONLY: Takes = Takes::Boolean(|_, _| {});
 
 const ID: Takes = Takes::Text(|to, text| to.settings.id = text);
 const REGISTRY: Takes = Takes::Text(|to, text| to.settings.registry.name = text);
@@ -84,16 +84,16 @@ const FLAGS: &[Flag] = &[
         "last part of the one for reports (workflow_status)"),
     flag("nats-actions", Takes::Text(|to, text| replace(&mut to.settings.subjects.actions, text)),
         "last part of the one for actions (workflow_actions)"),
-    flag("runtime", Takes::Runtime, UNUSED),
-    flag("grpc-retry-interval", UNUSED_TIME, UNUSED),
-    flag("docker-socket", UNUSED_TEXT, UNUSED),
-    flag("containerd-namespace", UNUSED_TEXT, UNUSED),
-    flag("containerd-socket", UNUSED_TEXT, UNUSED),
-    flag("containerd-data-root", UNUSED_TEXT, UNUSED),
-    flag("containerd-registry-config-path", UNUSED_TEXT, UNUSED),
-    flag("kubernetes-namespace", UNUSED_TEXT, UNUSED),
-    flag("kubernetes-kubeconfig", UNUSED_TEXT, UNUSED),
-    flag("kubernetes-service-account", UNUSED_TEXT, UNUSED),
+    unused("runtime", Takes::Runtime),
+    unused("grpc-retry-interval", TIME_ONLY),
+    unused("docker-socket", TEXT_ONLY),
+    unused("containerd-namespace", TEXT_ONLY),
+    unused("containerd-socket", TEXT_ONLY),
+    unused("containerd-data-root", TEXT_ONLY),
+    unused("containerd-registry-config-path", TEXT_ONLY),
+    unused("kubernetes-namespace", TEXT_ONLY),
+    unused("kubernetes-kubeconfig", TEXT_ONLY),
+    unused("kubernetes-service-account", TEXT_ONLY),
 
     flag("docker-registry", REGISTRY, "older name of -registry-name"),
     flag("registry-username", USER, "older name of -registry-user"),
@@ -110,15 +110,19 @@ const WORKER_FLAGS: &[Flag] = &[
     flag("r", REGISTRY, "tink-worker's -docker-registry"),
     flag("u", USER, "tink-worker's -registry-username"),
     flag("p", PASSWORD, "tink-worker's -registry-password"),
-    flag("retry-interval", UNUSED_TIME, UNUSED),
-    flag("timeout", UNUSED_TIME, UNUSED),
-    flag("max-retry", UNUSED_NUMBER, UNUSED),
-    flag("max-file-size", UNUSED_NUMBER, UNUSED),
-    flag("capture-action-logs", UNUSED_BOOLEAN, UNUSED),
+    unused("retry-interval", TIME_ONLY),
+    unused("timeout", TIME_ONLY),
+    unused("max-retry", NUMBER_ONLY),
+    unused("max-file-size", NUMBER_ONLY),
+    unused("capture-action-logs", BOOLEAN_ONLY),
 ];
 
 const fn flag(name: &'static str, takes: Takes, about: &'static str) -> Flag {
-    Flag { name, takes, about }
+    Flag { name, takes, about, used: true }
+}
+
+const fn unused(name: &'static str, takes: Takes) -> Flag {
+    Flag { name, takes, about: "taken, without effect", used: false }
 }
 
 /// The flags that have a variable too.
@@ -145,7 +149,7 @@ impl Flag {
         value: String,
         whence: &str,
     ) -> Result<(), Refusal> {
-        if self.about == UNUSED {
+        if !self.used {
             asked.unused.push(whence.trim_start_matches("flag ").to_owned());
         }
         let refused = |expected, found: &str| Refusal::BadValue {
@@ -163,8 +167,8 @@ impl Flag {
             }
             Takes::Number(set) => set(asked, value.parse().map_err(|_| refused(NUMBER, &value))?),
             Takes::Source => {
-                let source: Source = value.parse().map_err(|_| refused(SOURCE, &value))?;
-                asked.settings.source = source;
+                let source = Source::from_str(&value, false);
+                asked.settings.source = source.map_err(|_| refused(SOURCE, &value))?;
             }
             Takes::Runtime if ["docker", "containerd", "kubernetes"].contains(&value.as_str()) => {}
             Takes::Runtime => return Err(refused(RUNTIME, &value)),
@@ -177,8 +181,8 @@ impl Flag {
     }
 }
 
-/// Flags with their values, in the order in which they were given.
-#[derive(Debug)]
+/// Flags with their values, in the order in which they were given. Not to be shown: some are
+/// secrets.
 pub(super) struct Given {
     flags: Vec<(&'static Flag, String)>,
     /// Arguments that no flag takes.
