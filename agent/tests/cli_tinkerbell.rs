@@ -175,7 +175,7 @@ fn what_cannot_be_meant_ends_with_1_and_says_why() {
     for (arguments, variables, message) in [
         (&["-grpc-sever=h:1"][..], &[][..], "there is no flag -grpc-sever"),
         (&["-id", WORKER], &[], "expected -grpc-server HOST:PORT"),
-        (&["-id=m", "-grpc-server=no server"], &[], "\"no server\" is no address"),
+        (&["-id=m", "-grpc-server=nonsense:port"], &[], "\"nonsense:port\" is no address"),
         (&["-grpc-server=127.0.0.1:1"], &[], "has no id"),
         (&[], &[("AGENT_GRPC_TLS", "maybe")], "AGENT_GRPC_TLS: expected true or false"),
         (&["-id=m", "-transport=file"], &[], "expected -workflow-path FILE"),

@@ -168,7 +168,7 @@ impl Drop for Agent {
     }
 }
 
-pub(super) fn wait_until(condition: impl Fn() -> bool) {
+pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "what was waited for did not come");

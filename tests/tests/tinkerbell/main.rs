@@ -2,6 +2,7 @@
 //! loopback, the real worker and executor, and a stand-in only for the machine.
 
 mod agent;
+mod door;
 mod lists;
 mod way;
 
