@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// What stands for a text that cannot be read.
 pub const UNKNOWN: &str = "unknown";
 
+/// Bytes of JSON that a Tinkerbell server keeps of a machine: it drops all of what is longer than
+/// 64 KiB. Somewhat less, since Go writes characters such as `&` in six bytes.
+const KEPT_AT_MOST: usize = 60 << 10;
+
 /// What a machine is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -39,6 +43,29 @@ pub struct Inventory {
     pub baseboard: Baseboard,
     /// The machine as it was sold.
     pub product: Product,
+}
+
+impl Inventory {
+    /// What a Tinkerbell server is to be told. A machine of many sockets has a thousand PCI devices
+    /// that are parts of its processors: too long an inventory goes without what rules hardly ask
+    /// for, as little of it as will do.
+    #[must_use]
+    pub fn fitted(mut self) -> Self {
+        let cuts: [fn(&mut Self); 4] = [
+            |all| all.pci_devices.retain(|device| device.driver.is_some()),
+            |all| all.pci_devices.clear(),
+            |all| all.cpu.processors.iter_mut().for_each(|cpu| cpu.capabilities.clear()),
+            |all| all.network_interfaces.retain(|interface| !interface.mac.is_empty()),
+        ];
+        for cut in cuts {
+            // A value of texts and numbers can always be written.
+            if serde_json::to_vec(&self).is_ok_and(|json| json.len() <= KEPT_AT_MOST) {
+                break;
+            }
+            cut(&mut self);
+        }
+        self
+    }
 }
 
 /// All processors of a machine.
@@ -227,6 +254,34 @@ mod tests {
         ] {
             assert_eq!(binary_size(bytes), text, "{bytes}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_server_goes_without_what_matters_least() {
+        let device = |driver: Option<&str>| PciDevice {
+            vendor: "0x8086".into(),
+            product: "0x09a2".into(),
+            class: "0x08".into(),
+            driver: driver.map(str::to_owned),
+        };
+        let card = NetworkInterface { mac: "52:54:00:00:00:01".into(), ..Default::default() };
+        let mut machine = Inventory {
+            pci_devices: vec![device(Some("bnxt_en")), device(None)],
+            network_interfaces: vec![card.clone(), NetworkInterface::default()],
+            ..Inventory::default()
+        };
+        assert_eq!(machine.clone().fitted(), machine);
+        machine.pci_devices.extend(vec![device(None); 2000]);
+        let fitted = machine.clone().fitted();
+        assert_eq!(fitted.pci_devices, [device(Some("bnxt_en"))]);
+        assert_eq!(fitted.network_interfaces, machine.network_interfaces);
+        machine.pci_devices.extend(vec![device(Some("pcieport")); 2000]);
+        let fitted = machine.clone().fitted();
+        assert_eq!((fitted.pci_devices.len(), fitted.network_interfaces.len()), (0, 2));
+        machine.network_interfaces.extend(vec![NetworkInterface::default(); 2000]);
+        let fitted = machine.fitted();
+        assert_eq!(fitted.network_interfaces, [card]);
+        assert!(serde_json::to_vec(&fitted).unwrap().len() <= KEPT_AT_MOST);
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn parts(inventory: &Inventory) -> Vec<(&'static str, Option<String>)> {
         let counts = format!("{} cores, {} threads", processor.cores, processor.threads);
         rows.push(("cpu", known(&[&processor.vendor, &processor.model, &counts])));
     }
-    rows.push(("built in", known(&[&memory.total])));
+    rows.push(("total memory", known(&[&memory.total])));
     rows.push(("chassis", known(&[&chassis.vendor, &chassis.serial])));
     rows.push(("bios", known(&[&bios.vendor, &bios.version, &bios.release_date])));
     let Baseboard { vendor, product, version, serial_number } = baseboard;

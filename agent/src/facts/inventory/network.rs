@@ -24,7 +24,7 @@ pub(super) fn interfaces(sys: &Path) -> Vec<NetworkInterface> {
                 _ => String::new(),
             },
             speed: value("speed"),
-            // Tinkerbell's own image has no ethtool either, and tells none.
+            // Tinkerbell's own image has no ethtool, so it tells none either.
             enabled_capabilities: Vec::new(),
             name,
         }
