@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Inventory;
+
 /// A machine as its agent sees it. What cannot be read is absent, never made up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -34,6 +36,9 @@ pub struct Facts {
     pub disks: Vec<DiskFacts>,
     /// Network interfaces with hardware behind them.
     pub interfaces: Vec<InterfaceFacts>,
+    /// What the machine is made of, in Tinkerbell's shapes. Older agents tell none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
 }
 
 /// How a machine was booted.
@@ -90,4 +95,17 @@ pub struct InterfaceFacts {
     pub carrier: bool,
     /// Addresses with prefix length.
     pub addresses: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_without_an_inventory_are_what_they_always_were() {
+        let facts: Facts = serde_json::from_str("{\"architecture\":\"x86_64\"}").unwrap();
+        assert_eq!((facts.architecture.as_str(), &facts.inventory), ("x86_64", &None));
+        let json = serde_json::to_value(&facts).unwrap();
+        assert_eq!(json.get("inventory"), None, "{json}");
+    }
 }

@@ -181,6 +181,30 @@ async fn machines_are_shown_with_their_state_and_facts() {
 }
 
 #[tokio::test]
+async fn what_a_machine_is_made_of_is_shown_as_its_agent_tells_it() {
+    let data = tempfile::tempdir().unwrap();
+    let plane = Plane::start(data.path()).await;
+    let path = format!("/v1/machines/{MACHINE}");
+    let tell = async |facts: Value| {
+        let hello = json!({ "agent": "0.1.0", "facts": facts });
+        let answer = plane.call(Method::POST, &format!("{path}/job?wait=0"), Some(hello)).await;
+        assert_eq!(answer.status(), 204);
+        plane.json(&path).await["facts"].clone()
+    };
+    let shown = tell(json!({ "serial": "S1", "inventory": {
+        "cpu": { "totalThreads": 7 },
+        "blockDevices": [{ "name": "sda", "driveType": "SSD", "size": "239GB", "newer": 1 }],
+    } }))
+    .await;
+    assert_eq!(shown["serial"], "S1");
+    assert_eq!(shown["inventory"]["cpu"]["totalThreads"], 7);
+    let disk = &shown["inventory"]["blockDevices"][0];
+    assert_eq!((&disk["driveType"], &disk["size"]), (&json!("SSD"), &json!("239GB")));
+    let older = tell(json!({ "serial": "S1" })).await;
+    assert_eq!((&older["serial"], older.get("inventory")), (&json!("S1"), None));
+}
+
+#[tokio::test]
 async fn bad_reports_are_refused_whole_and_say_why() {
     let data = tempfile::tempdir().unwrap();
     let plane = Plane::start(data.path()).await;

@@ -9,6 +9,12 @@ use super::list::attribute;
 /// SCSI pages of vital product data start with four bytes: type, page, length.
 const VPD_HEADER: usize = 4;
 
+/// Where the answer to ATA's IDENTIFY DEVICE is in page 89h, ATA information (SAT-4).
+const IDENTIFY: usize = 60;
+
+/// Where the model is in that answer (ACS-4, words 27 to 46).
+const IDENTIFY_MODEL: std::ops::Range<usize> = 54..94;
+
 /// What libata puts in front of an ATA disk's designator: vendor `ATA`, padded.
 const ATA_VENDOR: &str = "ATA";
 
@@ -18,6 +24,8 @@ const VIRTIO_SERIAL_MAX: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Identity {
     pub(super) model: Option<String>,
+    /// All of an ATA disk's model, of which SCSI's `model` has 16 characters.
+    pub(super) full_model: Option<String>,
     pub(super) serial: Option<String>,
     pub(super) wwn: Option<String>,
     /// Link names, most telling first.
@@ -36,10 +44,16 @@ pub(super) fn of(directory: &Path, name: &str) -> Identity {
     let wwn = attribute(directory, "wwid")
         .or_else(|| attribute(&device, "wwid"))
         .filter(|wwid| is_world_wide(wwid))
+        .or_else(|| nvme_id(directory))
         .or_else(|| vpd_wwn(&designators));
+    let is_ata = vendor.as_deref() == Some(ATA_VENDOR);
+    let full_model = is_ata
+        .then(|| fs::read(device.join("vpd_pg89")).ok())
+        .flatten()
+        .and_then(|page| ata_model(&page));
 
     let mut links = Vec::new();
-    let both = match (&model, &serial) {
+    let both = match (full_model.as_ref().or(model.as_ref()), &serial) {
         (Some(model), Some(serial)) => Some(format!("{}_{}", dashed(model), dashed(serial))),
         _ => None,
     };
@@ -49,7 +63,7 @@ pub(super) fn of(directory: &Path, name: &str) -> Identity {
     } else if name.starts_with("vd") {
         let serial = serial.as_deref().map(|serial| prefix(serial, VIRTIO_SERIAL_MAX));
         links.extend(serial.map(|serial| format!("virtio-{}", dashed(serial))));
-    } else if vendor.as_deref() == Some(ATA_VENDOR) {
+    } else if is_ata {
         links.extend(both.map(|both| format!("ata-{both}")));
         links.extend(wwn.as_deref().and_then(hexadecimal).map(|hex| format!("wwn-0x{hex}")));
     } else if name.starts_with("mmcblk") {
@@ -62,12 +76,12 @@ pub(super) fn of(directory: &Path, name: &str) -> Identity {
         links.extend(wwn.as_deref().and_then(hexadecimal).map(|hex| format!("wwn-0x{hex}")));
     }
     let model = model.or_else(|| attribute(&device, "name"));
-    Identity { model, serial, wwn, links }
+    Identity { model, full_model, serial, wwn, links }
 }
 
 /// As udev writes text into a link: runs of spaces become one underscore, and so does every
 /// character that could hurt.
-fn dashed(text: &str) -> String {
+pub(super) fn dashed(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words
         .join("_")
@@ -87,6 +101,28 @@ fn is_world_wide(wwid: &str) -> bool {
 
 fn hexadecimal(wwn: &str) -> Option<&str> {
     ["naa.", "eui.", "0x"].iter().find_map(|kind| wwn.strip_prefix(kind))
+}
+
+/// An NVMe namespace's NGUID, else its EUI-64, where the kernel makes no `wwid` of them. All zeros
+/// are none.
+fn nvme_id(directory: &Path) -> Option<String> {
+    [("nguid", 32), ("eui", 16)].into_iter().find_map(|(file, digits)| {
+        let separators = ['-', ' '];
+        let id = attribute(directory, file)?.replace(separators, "").to_ascii_lowercase();
+        let is_one = id.len() == digits
+            && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && id.bytes().any(|byte| byte != b'0');
+        is_one.then(|| format!("eui.{id}"))
+    })
+}
+
+/// The model in the ATA information page (SAT-4, page 89h); the bytes of ATA words are swapped.
+fn ata_model(page: &[u8]) -> Option<String> {
+    let words = page.get(IDENTIFY..)?.get(IDENTIFY_MODEL)?;
+    let bytes: Vec<u8> = words.chunks_exact(2).flat_map(|word| [word[1], word[0]]).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// The unit serial number (SPC-4, page 80h).
@@ -191,6 +227,37 @@ mod tests {
         assert_eq!(found.serial.as_deref(), Some("SER42"));
         assert_eq!(found.wwn.as_deref(), Some("naa.5001438012345678"));
         assert_eq!(found.links, ["scsi-35001438012345678", "wwn-0x5001438012345678"]);
+    }
+
+    #[test]
+    fn an_ata_disk_is_linked_by_all_of_its_model() {
+        let mut page = vec![0_u8; IDENTIFY + 512];
+        let model = format!("{:40}", "Samsung SSD 860 EVO 500GB");
+        for (index, byte) in model.bytes().enumerate() {
+            page[IDENTIFY + IDENTIFY_MODEL.start + (index ^ 1)] = byte;
+        }
+        let scsi: [(&str, &[u8]); 3] = [
+            ("device/vendor", b"ATA     \n"),
+            ("device/model", b"Samsung SSD 860 \n"),
+            ("device/vpd_pg80", b"\x00\x80\x00\x0fS3Z2NB0K123456X"),
+        ];
+        let found = identity("sda", &[&scsi[..], &[("device/vpd_pg89", &page)]].concat());
+        assert_eq!(found.model.as_deref(), Some("Samsung SSD 860"), "jobs select by it");
+        assert_eq!(found.full_model.as_deref(), Some("Samsung SSD 860 EVO 500GB"));
+        assert_eq!(found.links, ["ata-Samsung_SSD_860_EVO_500GB_S3Z2NB0K123456X"]);
+        let cut = identity("sda", &[&scsi[..], &[("device/vpd_pg89", &page[..100])]].concat());
+        assert_eq!(cut.links, ["ata-Samsung_SSD_860_S3Z2NB0K123456X"]);
+    }
+
+    #[test]
+    fn an_nvme_disk_of_an_older_kernel_is_known_by_its_namespace() {
+        let eui: (&str, &[u8]) = ("eui", b"00 25 38 B1 11 11 11 11\n");
+        let zero: (&str, &[u8]) = ("nguid", b"00000000-0000-0000-0000-000000000000\n");
+        let own: (&str, &[u8]) = ("nguid", b"36314230-5270-0123-0025-384500000001\n");
+        let wwn = |files: &[(&str, &[u8])]| identity("nvme0n1", files).wwn;
+        assert_eq!(wwn(&[own, eui]).unwrap(), "eui.36314230527001230025384500000001");
+        assert_eq!(wwn(&[zero, eui]).unwrap(), "eui.002538b111111111");
+        assert_eq!(wwn(&[zero, ("eui", b"junk\n")]), None);
     }
 
     #[test]

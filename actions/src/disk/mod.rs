@@ -13,6 +13,7 @@ mod partitions;
 mod release;
 mod select;
 mod settle;
+mod udev;
 
 pub use busy::{Use, UseKind, busy};
 pub use claim::{Claim, claim};
@@ -25,3 +26,4 @@ pub use partitions::{Partition, partition_path, partitions};
 pub use release::{Step, release, release_steps};
 pub use select::{SelectError, find, select, unmet};
 pub use settle::settle;
+pub use udev::{UdevIdentity, udev_identity};

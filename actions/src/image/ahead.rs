@@ -2,8 +2,9 @@
 //! deadlock.
 //!
 //! Units of a stream are decoded by several workers, and are needed in order. The one whose turn it
-//! is always gets a buffer, since those ahead of their turn hold only a part of the pool; all
-//! others wait when that part is used up. With `n` workers and units of `u` buffers, `n` cores are
+//! is always gets a buffer in the end, since those ahead of their turn hold only a part of the pool,
+//! and of the others all but one come back by themselves; see [`BUFFERS_NEEDED`]. All others wait
+//! when that part is used up. With `n` workers and units of `u` buffers, `n` cores are
 //! busy if `u (n - 1) / 2` buffers may be ahead: then workers are never at the same place of their
 //! units, and each has done its share by the time it is its turn.
 
@@ -17,6 +18,10 @@ use super::buffer::{BUFFER, Buffer, Pool};
 /// Buffers that may be held by units ahead of their turn. For `xz -T`, with its blocks of 24 MiB,
 /// three are enough for two cores.
 pub(super) const BUFFERS_AHEAD: usize = 4;
+
+/// The fewest buffers with which decoding goes on whatever happens: those ahead, the one that
+/// [`super::reflow`] keeps until the next unit fills it up, and one for the unit whose turn it is.
+pub(super) const BUFFERS_NEEDED: usize = BUFFERS_AHEAD + 2;
 
 /// Memory that the decoders of units ahead of their turn may take for their windows, bytes: two of
 /// `xz -6` or `zstd -19`. The one whose turn it is may take what the format needs.
@@ -98,8 +103,11 @@ impl State {
 }
 
 impl Ahead {
-    pub(super) fn new(pool: Pool) -> Arc<Self> {
-        let (pool, state) = (Mutex::new(pool), Mutex::default());
+    /// `behind`: how many full buffers may be in the works further on while decoders hold all that
+    /// they can. More than none are for speed only.
+    pub(super) fn new(behind: usize) -> Arc<Self> {
+        let pool = Mutex::new(Pool::new(BUFFERS_NEEDED + behind));
+        let state = Mutex::default();
         Arc::new(Self { pool, state, changed: Condvar::new() })
     }
 
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_unit_whose_turn_it_is_gets_a_buffer_whatever_the_others_hold() {
-        let ahead = Ahead::new(Pool::new(BUFFERS_AHEAD + 2));
+        let ahead = Ahead::new(1);
         let held: Vec<Buffer> =
             (0..BUFFERS_AHEAD as u64).map(|unit| ahead.take(1 + unit % 2).unwrap()).collect();
         let two = Arc::clone(&ahead);
@@ -219,8 +227,20 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_gets_a_buffer_while_the_end_of_the_one_before_waits_to_be_filled_up() {
+        let ahead = Ahead::new(0);
+        let rest = ahead.take(0).unwrap();
+        ahead.turn(1);
+        let held: Vec<Buffer> = (0..BUFFERS_AHEAD).map(|_| ahead.take(2).unwrap()).collect();
+        let one = Arc::clone(&ahead);
+        let first = started(move || one.take(1).is_some());
+        assert_eq!(first.recv_timeout(Duration::from_secs(10)), Ok(true));
+        drop((rest, held));
+    }
+
+    #[test]
     fn windows_and_sizes_ahead_are_bounded_but_the_next_unit_may_be_of_any_size() {
-        let ahead = Ahead::new(Pool::new(BUFFERS_AHEAD));
+        let ahead = Ahead::new(0);
         let need = |window: u64, size: u64| Need { window: window << 20, size: size << 20 };
         ahead.start(0, need(64, 1000)).unwrap();
         ahead.start(1, need(8, 1000)).unwrap();
@@ -240,7 +260,7 @@ mod tests {
 
     #[test]
     fn bytes_as_served_take_room_until_their_last_part_is_dropped() {
-        let ahead = Ahead::new(Pool::new(BUFFERS_AHEAD));
+        let ahead = Ahead::new(0);
         let mut admitted = ahead.admit(vec![7; SERVED_AHEAD].into()).unwrap();
         let part = admitted.split_to(10);
         drop(admitted);

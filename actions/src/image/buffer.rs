@@ -7,10 +7,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// and large enough that a disk is busy with one while the next is filled.
 pub(super) const BUFFER: usize = 4 << 20;
 
-/// How many there are beside those in the hands of decoders and of [`super::lanes`]: one that is
-/// checked or hashed in between.
-const BETWEEN: usize = 1;
-
 /// What direct I/O wants of memory addresses, for every device there is.
 const ALIGNMENT: usize = 4096;
 
@@ -123,10 +119,10 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// All buffers there will ever be, enough for so many at once in the hands of others.
-    pub(super) fn new(others: usize) -> Self {
+    /// All buffers there will ever be.
+    pub(super) fn new(count: usize) -> Self {
         let (home, memory) = channel();
-        for _ in 0..others + BETWEEN {
+        for _ in 0..count {
             // The receiver is right here.
             let _ = home.send(vec![0; BUFFER + ALIGNMENT]);
         }
@@ -176,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_pool_has_so_many_buffers_and_gets_them_back() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(3);
         let mut taken: Vec<Buffer> = (0..3).filter_map(|_| pool.take()).collect();
         assert!(pool.memory.try_recv().is_err());
         taken[1].append(&[7; 5]);

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use nibs_job::LogLevel;
 
-use super::ahead::BUFFERS_AHEAD;
 use super::bmap::MapCheck;
-use super::buffer::{Buffer, Pool};
+use super::buffer::Buffer;
 use super::chunks::{ChunkReader, Piece};
 use super::commit::Uncommitted;
 use super::decode::Limit;
@@ -30,6 +29,10 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// How many chunks as served may wait between two stages. One has at most some 400 KiB.
 pub(super) const QUEUE: usize = 4;
+
+/// Buffers on their way from the decoders to the disk, beside those that the decoders leave over
+/// most of the time. One for each lane would take four MiB more, for nothing that can be measured.
+const BUFFERS_BEHIND: usize = 1;
 
 /// What became of a finished stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +101,6 @@ fn run_stages(
 ) -> Result<Uncommitted> {
     let total = source.total();
     let limit = Limit { disk: target.path().to_owned(), size: target.size() };
-    let pool = Pool::new(BUFFERS_AHEAD + LANES);
     let (alive, all_ended) = channel::<()>();
     thread::scope(|scope| {
         let stages = Stages { scope, shared, alive };
@@ -108,7 +110,7 @@ fn run_stages(
         let (send, buffers) = channel();
         let beside = stages.clone();
         stages.start("decode", move || {
-            decode_all(&beside, ChunkReader::new(chunks), total, &limit, pool, send)
+            decode_all(&beside, ChunkReader::new(chunks), total, &limit, BUFFERS_BEHIND, send)
         })?;
         let buffers = if proof.image.is_empty() {
             buffers

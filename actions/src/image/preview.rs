@@ -5,8 +5,6 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::ahead::BUFFERS_AHEAD;
-use super::buffer::Pool;
 use super::chunks::{ChunkReader, Piece};
 use super::decode::{self, Announced, Limit};
 use super::digest::{Expected, Verifier};
@@ -40,7 +38,6 @@ pub(crate) fn preview(
     let total = source.total();
     // What it is held against is for the caller to say.
     let limit = Limit { disk: "a disk".into(), size: u64::MAX };
-    let pool = Pool::new(BUFFERS_AHEAD);
     let (alive, all_ended) = channel::<()>();
     thread::scope(|scope| {
         let stages = Stages { scope, shared: &shared, alive };
@@ -60,7 +57,7 @@ pub(crate) fn preview(
             }
             // Nobody waits for it after a failure elsewhere.
             let _ = tell.send(announced?);
-            decode_all(&beside, input, total, limit, pool, send)
+            decode_all(&beside, input, total, limit, 0, send)
         })?;
         let mut head = None;
         for piece in buffers {

@@ -31,7 +31,7 @@ use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use nibs_job::LogLevel;
 
 use super::ahead::Ahead;
-use super::buffer::{Buffer, Pool};
+use super::buffer::Buffer;
 use super::chunks::{ChunkReader, Piece};
 use super::cut::{Cut, Failure, Outcome, Step};
 use super::decode::{self, Limit};
@@ -45,13 +45,13 @@ use super::{gzip, lz4, xz, zstd};
 /// bounded elsewhere; this bounds those that hold nothing.
 const STEPS: usize = 16;
 
-/// The decode stage, which starts others beside it.
+/// The decode stage, which starts others beside it. `behind`: see [`Ahead::new`].
 pub(super) fn decode_all<'scope>(
     stages: &Stages<'scope, '_>,
     mut input: ChunkReader,
     total: Option<u64>,
     limit: &Limit,
-    pool: Pool,
+    behind: usize,
     send: Sender<Piece<Buffer>>,
 ) -> Stage<()> {
     let shared = stages.shared;
@@ -65,7 +65,7 @@ pub(super) fn decode_all<'scope>(
         shared.counters.set_total_out(bytes);
     }
     shared.sink.log(LogLevel::Debug, format!("the image is served as {}", format.name()));
-    let ahead = Ahead::new(pool);
+    let ahead = Ahead::new(behind);
     let (desk, queue) = workers::queue();
     let queue = Arc::new(queue);
     for _ in 0..workers::count() {

@@ -77,7 +77,10 @@ pub(super) async fn agent(
         state: args.state,
     };
     loop {
-        let hello = Hello { agent: env!("CARGO_PKG_VERSION").to_owned(), facts: here.facts() };
+        let hello = Hello {
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            facts: here.facts_and_inventory(),
+        };
         let offer = tokio::select! {
             offer = control::next_job(&agent.client, &hello) => offer,
             () = agent.cancel.cancelled() => return Ok(Exit::Done),

@@ -83,6 +83,11 @@ impl Here {
         facts::collect(&Machine::default())
     }
 
+    /// What the machine says of itself, and what it is made of.
+    pub(super) fn facts_and_inventory(&self) -> Facts {
+        Facts { inventory: Some(facts::inventory(&Machine::default())), ..self.facts() }
+    }
+
     /// An HTTP client as this machine should have it.
     pub(super) fn http(&self) -> anyhow::Result<reqwest::Client> {
         Ok(http::client(&self.http_options()?)?)

@@ -2,8 +2,12 @@
 //!
 //! What cannot be read is absent. Strings that firmware vendors leave unfilled are absent too: a
 //! serial number that a thousand machines share names none of them.
+//!
+//! - [`collect`]: what jobs and machines are matched by.
+//! - [`inventory()`]: all that the machine is made of, as Tinkerbell's agent tells it.
 
 mod identity;
+mod inventory;
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +17,7 @@ use nibs_job::{DiskFacts, Facts, Firmware, InterfaceFacts};
 use tracing::warn;
 
 pub use identity::machine_id;
+pub use inventory::inventory;
 
 use crate::net;
 
@@ -38,7 +43,7 @@ const SHARED_UUIDS: [&str; 3] = [
 /// The UEFI variable that says whether Secure Boot is enforced (UEFI 2.10 section 3.3).
 const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
-/// Looks at the machine.
+/// Looks at the machine. The inventory, which takes longer, is left out.
 pub fn collect(machine: &Machine) -> Facts {
     let sys = &machine.sysfs;
     let dmi = |file: &str| dmi(&sys.join("class/dmi/id").join(file));
@@ -59,6 +64,7 @@ pub fn collect(machine: &Machine) -> Facts {
         serial: dmi("product_serial"),
         disks: disks(machine),
         interfaces: interfaces(sys),
+        inventory: None,
     }
 }
 

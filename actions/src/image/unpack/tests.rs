@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::sample::Index;
 
-use super::super::ahead::{BUFFERS_AHEAD, SERVED_AHEAD};
+use super::super::ahead::SERVED_AHEAD;
 use super::super::chunks::tests::reader;
 use super::super::progress::Counters;
 use super::super::stages::Shared;
@@ -28,14 +28,13 @@ fn run(input: ChunkReader, mut take: impl FnMut(&[u8])) -> Result<()> {
     let counters = Counters::default();
     let shared = Shared { stop: &stop, sink: &Deaf, counters, failure: Mutex::new(None) };
     let limit = Limit { disk: "/dev/test".into(), size: 1 << 40 };
-    let pool = Pool::new(BUFFERS_AHEAD);
     let (alive, _all_ended) = channel();
     let mut ended = false;
     thread::scope(|scope| {
         let stages = Stages { scope, shared: &shared, alive };
         let (send, buffers) = channel();
         let (beside, limit) = (stages.clone(), &limit);
-        let decode = move || decode_all(&beside, input, None, limit, pool, send);
+        let decode = move || decode_all(&beside, input, None, limit, 0, send);
         stages.start("decode", decode).unwrap();
         for piece in buffers {
             match piece {
