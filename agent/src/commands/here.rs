@@ -142,10 +142,9 @@ impl Here {
         // A static binary must not look names up through the C library.
         let resolver = Some(Arc::new(Resolver::default()) as Arc<dyn Resolve>);
         let user_agent = concat!("nibs/", env!("CARGO_PKG_VERSION")).to_owned();
-        let proxies = proxies::from_environment(|name| {
-            let kernel = || Some(self.parameters.proxies.get(name)?.expose().to_owned());
-            std::env::var(name).ok().or_else(kernel)
-        })?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let kernel = |name: &str| Some(self.parameters.proxies.get(name)?.expose().to_owned());
+        let proxies = proxies::read(variable, kernel)?;
         Ok(http::Options { ca_bundles, proxies, resolver, user_agent, ..http::Options::default() })
     }
 
