@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use super::{Assignment, Report};
 
 mod agent_protocol;
+mod attributes;
 mod connect;
 mod error;
 mod fault;
