@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use nibs_actions::http::ClientCertificate;
-use nibs_actions::power;
+use nibs_actions::{Machine, power};
 use nibs_job::Secret;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -19,6 +19,7 @@ use super::signals::cancelled_by_signals_and_hangup;
 use super::{Exit, Usage, block_on};
 use crate::cli::TinkerbellArgs;
 use crate::executor::{Executor, Limits};
+use crate::facts;
 use crate::journal::Outlet;
 use crate::net::resolver::Resolver;
 use crate::net::{self, Keeper};
@@ -252,7 +253,7 @@ impl Agent {
         Ok(transport::Options {
             server,
             agent: id.to_owned(),
-            attributes: self.settings.attributes.then(attributes).flatten(),
+            attributes: self.settings.attributes.then(attributes),
             protocol: *protocol,
             registry: registry.name.clone(),
             tls: *tls,
@@ -269,11 +270,9 @@ fn read(what: &str, path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading the {what} {}", path.display()))
 }
 
-/// What a server is told of this machine with every question. The one place for the machine's
-/// inventory in the server's words; until that is there nothing, since a server keeps the first
-/// that it is told, be it empty.
-fn attributes() -> Option<AgentAttributes> {
-    None
+/// What a server is told of this machine with every question.
+fn attributes() -> AgentAttributes {
+    facts::inventory(&Machine::default()).fitted().into()
 }
 
 /// Makes views of an action: as JSON for programs or in words for people, and to syslog.

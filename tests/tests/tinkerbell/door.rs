@@ -59,6 +59,8 @@ fn what_hookos_starts_does_what_the_server_assigns_and_tells_the_error_itself() 
     let Some(mut agent) = Process::start(&fake) else { return };
     let failed = fake.wait_for(WORKFLOW, State::Failed, PATIENCE).unwrap();
     assert!(message(&failed).contains(NOWHERE), "{failed:?}");
+    let told = fake.attributes().unwrap().memory.unwrap().usable.unwrap();
+    assert!(told.ends_with("GB"), "the machine tells what it is: {told}");
     assert!(agent.0.try_wait().unwrap().is_none(), "it asks on after a failure");
     kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGHUP).unwrap();
     assert_eq!(agent.end().code(), Some(0));
