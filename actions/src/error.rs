@@ -5,9 +5,13 @@ use nibs_job::Class;
 
 use crate::boot_order::LoaderError;
 use crate::bottlerocket::Error as BottlerocketError;
+use crate::kexec::KexecError;
+use crate::layout::FormatError;
 use crate::mount::{FileError, MountError};
 use crate::partition::LocateError;
 use crate::power::PowerError;
+use crate::process::ProcessError;
+use crate::storage::StorageError;
 use crate::{Interrupted, disk, http, image};
 
 /// Why an action failed. Its text is one line: what was being done, to what, what was found.
@@ -63,6 +67,18 @@ pub enum Error {
     /// Installing or configuring Bottlerocket failed.
     #[error(transparent)]
     Bottlerocket(#[from] BottlerocketError),
+    /// The kernel of an installed system could not be found or loaded.
+    #[error(transparent)]
+    Kexec(#[from] KexecError),
+    /// A filesystem could not be made.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A storage document cannot be followed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A program did not do what it was run for.
+    #[error(transparent)]
+    Process(ProcessError),
     /// The machine cannot be restarted or switched off from here.
     #[error(transparent)]
     Power(#[from] PowerError),
@@ -84,6 +100,10 @@ impl Error {
             Self::Loader(error) => error.class(),
             Self::Unbootable { fallback, .. } => fallback.class(),
             Self::Bottlerocket(error) => error.class(),
+            Self::Kexec(error) => error.class(),
+            Self::Format(error) => error.class(),
+            Self::Storage(error) => error.class(),
+            Self::Process(error) => error.class(),
             Self::Power(error) => error.class(),
         }
     }
@@ -94,6 +114,15 @@ impl From<Interrupted> for Error {
         match interrupted {
             Interrupted::Cancelled => Self::Cancelled,
             Interrupted::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<ProcessError> for Error {
+    fn from(error: ProcessError) -> Self {
+        match error {
+            ProcessError::Interrupted(interrupted) => interrupted.into(),
+            other => Self::Process(other),
         }
     }
 }

@@ -67,6 +67,7 @@ fn format(device: &Path, filesystem: Filesystem) -> Option<String> {
         Filesystem::Ext4 => run("mkfs.ext4", &["-q", "-L", "state", device]),
         Filesystem::Xfs => run("mkfs.xfs", &["-q", "-f", "-L", "state", device]),
         Filesystem::Vfat => run("mkfs.vfat", &["-n", "STATE", device]),
+        Filesystem::Btrfs => run("mkfs.btrfs", &["-q", "-f", "-L", "state", device]),
     }
 }
 

@@ -17,7 +17,7 @@
 mod duplicates;
 mod error;
 mod ext4;
-mod fetch;
+pub(crate) mod fetch;
 mod net;
 mod private;
 mod prove;

@@ -9,10 +9,12 @@ mod clear;
 mod error;
 mod identity;
 mod list;
+mod new_table;
 mod partitions;
 mod release;
 mod select;
 mod settle;
+mod wipe;
 
 pub use busy::{Use, UseKind, busy};
 pub use claim::{Claim, claim};
@@ -21,7 +23,9 @@ pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use list::tests::FakeMachine;
 pub use list::{Disk, list, open_named};
+pub use new_table::{NewPartition, NewTable, write_table};
 pub use partitions::{Partition, partition_path, partitions};
 pub use release::{Step, release, release_steps};
 pub use select::{SelectError, find, select, unmet};
 pub use settle::settle;
+pub use wipe::wipe;

@@ -100,6 +100,15 @@ impl Root {
         Ok(room.blocks_available() * room.fragment_size())
     }
 
+    /// Opens the file `path` for reading.
+    pub fn open_file(&self, path: &Path) -> Result<File, FileError> {
+        self.open_beneath(path, OFlag::O_RDONLY).map(File::from).map_err(|errno| FileError::Io {
+            operation: "opening",
+            path: path.to_owned(),
+            cause: errno.into(),
+        })
+    }
+
     /// Reads the regular file `path`, at most `limit` bytes of it.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         let failed =
@@ -190,7 +199,7 @@ impl Root {
         Ok(())
     }
 
-    fn open_beneath(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    pub(super) fn open_beneath(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT
             | ResolveFlag::RESOLVE_NO_MAGICLINKS
             | ResolveFlag::RESOLVE_NO_XDEV;

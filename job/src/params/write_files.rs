@@ -38,6 +38,8 @@ pub enum Filesystem {
     Vfat,
     /// XFS.
     Xfs,
+    /// Btrfs, its default subvolume.
+    Btrfs,
 }
 
 impl Filesystem {
@@ -47,6 +49,7 @@ impl Filesystem {
             Self::Ext4 => "ext4",
             Self::Vfat => "vfat",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
 }
