@@ -18,6 +18,7 @@ mod error;
 pub mod http;
 pub mod image;
 pub mod mount;
+mod netplan;
 mod partition;
 pub mod power;
 mod run;

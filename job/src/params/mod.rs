@@ -34,4 +34,4 @@ pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
-pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};
+pub use write_files::{Content, Filesystem, Mode, Netplan, NewFile, WriteFiles};

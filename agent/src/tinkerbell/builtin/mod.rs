@@ -7,6 +7,7 @@ mod image;
 mod image2disk;
 mod target;
 mod variables;
+mod writefile;
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,8 @@ pub struct BadInput(pub String);
 pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 
 /// The standard actions, by the last element of their image's name.
-const BUILTINS: &[(&str, Translate)] = &[("image2disk", image2disk::translate)];
+const BUILTINS: &[(&str, Translate)] =
+    &[("image2disk", image2disk::translate), ("writefile", writefile::translate)];
 
 /// The name by which a built-in action is known: the last path element of an image reference,
 /// without registry, tag and digest.
