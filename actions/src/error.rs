@@ -45,8 +45,8 @@ pub enum Error {
     /// Reading or writing a file of a mounted filesystem failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file's content in the job cannot be decoded.
-    #[error("decoding the content of {path}: {cause}")]
+    /// A file's content cannot be decoded or made.
+    #[error("making the content of {path}: {cause}")]
     Content {
         /// The file.
         path: String,

@@ -20,6 +20,7 @@ pub mod image;
 mod kexec;
 mod layout;
 pub mod mount;
+mod netplan;
 mod partition;
 pub mod power;
 mod process;

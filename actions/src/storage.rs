@@ -263,7 +263,7 @@ fn to_make(index: usize, mount: &MountDoc) -> Result<MakeFilesystem, StorageErro
     };
     let options = mount.create.as_ref().and_then(|create| create.options.clone());
     let params = MakeFilesystem {
-        on: Volume::device(&mount.device),
+        on: Volume::at(&mount.device),
         format: *format,
         label: None,
         // What Tinkerbell's documents say of swap has no meaning for it.
@@ -281,7 +281,7 @@ fn prove(layout: &Layout, context: &Context) -> Result<(), Error> {
             context.info(format!("{device}: swap space, which nothing mounts"));
             continue;
         }
-        let device: PathBuf = volume::device(&Volume::device(device), context)?;
+        let device: PathBuf = volume::device(&Volume::at(device), context)?;
         let driver = mount::mountable(&device, None)?;
         mount::with_mounted(&device, driver, Access::ReadWrite, |_| Ok::<(), MountError>(()))?;
         context.info(format!(

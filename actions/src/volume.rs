@@ -4,19 +4,11 @@ use std::path::PathBuf;
 
 use nibs_job::params::{Filesystem, Volume};
 
-use crate::partition::Located;
-use crate::{Context, Error, mount};
+use crate::{Context, Error, mount, partition};
 
 /// Finds the block device and waits for its node.
 pub(crate) fn device(volume: &Volume, context: &Context) -> Result<PathBuf, Error> {
-    let device = match (&volume.device, &volume.partition) {
-        (Some(path), _) => context.machine.device(path),
-        (None, Some(wanted)) => {
-            Located::find(wanted, volume.disk.as_ref(), context)?.partition.path
-        }
-        // Refused when the job was decoded.
-        (None, None) => PathBuf::new(),
-    };
+    let device = partition::device(&volume.partition, volume.disk.as_ref(), context)?;
     mount::wait_for_node(&device)?;
     Ok(device)
 }

@@ -127,7 +127,7 @@ fn act(uses: &str, with: Value, stop: Stop) -> (Result<Done, Error>, Heard) {
 }
 
 fn run_command(disk: &LoopDevice, more: Value) -> (Result<Done, Error>, Heard) {
-    let mut with = json!({"root": {"device": disk.device, "filesystem": "ext4"}});
+    let mut with = json!({"root": {"partition": {"path": disk.device}, "filesystem": "ext4"}});
     with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     act("run-command", with, Stop::default())
 }
@@ -231,7 +231,7 @@ fn what_a_command_leaves_behind_ends_with_the_action() {
 fn a_command_that_does_not_end_is_killed_at_the_deadline_with_all_it_started() {
     let Some(disk) = LoopDevice::with_system() else { return };
     let script = "setsid sleep 314159 & sleep 314159 & trap '' TERM; while true; do sleep 1; done";
-    let with = json!({"root": {"device": disk.device}, "commands": [["sh", "-c", script]]});
+    let with = json!({"root": {"partition": {"path": disk.device}}, "commands": [["sh", "-c", script]]});
     let deadline = Instant::now() + Duration::from_secs(1);
     let begun = Instant::now();
     let (result, _) = act("run-command", with, Stop { deadline: Some(deadline), ..Stop::default() });
@@ -395,7 +395,7 @@ fn a_mounted_disk_is_neither_wiped_nor_partitioned_nor_formatted() {
         ),
         act(
             "make-filesystem",
-            json!({"on": {"device": disk.device}, "format": "ext4"}),
+            json!({"on": {"partition": {"path": disk.device}}, "format": "ext4"}),
             Stop::default(),
         ),
     ];
@@ -417,7 +417,7 @@ fn filesystems_and_swap_are_made_with_their_labels() {
             eprintln!("skipped {format}: needs {program}");
             continue;
         }
-        let with = json!({"on": {"device": disk.device}, "format": format, "label": "STATE"});
+        let with = json!({"on": {"partition": {"path": disk.device}}, "format": format, "label": "STATE"});
         act("make-filesystem", with, Stop::default()).0.unwrap();
         let found = mount::probe(Path::new(&disk.device)).unwrap().unwrap();
         assert_eq!((found.kind.as_str(), found.label.as_deref()), (format, Some("STATE")));
@@ -431,7 +431,7 @@ fn a_program_that_is_missing_is_named_with_its_package() {
         eprintln!("skipped: mkfs.btrfs is here");
         return;
     }
-    let with = json!({"on": {"device": disk.device}, "format": "btrfs"});
+    let with = json!({"on": {"partition": {"path": disk.device}}, "format": "btrfs"});
     let error = act("make-filesystem", with, Stop::default()).0.unwrap_err().to_string();
     assert!(error.starts_with("running mkfs.btrfs: there is no such program"), "{error}");
     assert!(error.contains("add mkfs.btrfs (package btrfs-progs)"), "{error}");
@@ -443,7 +443,7 @@ fn an_option_that_the_program_refuses_is_in_the_error() {
     if run("mke2fs", &["-V"]).is_none() {
         return;
     }
-    let with = json!({"on": {"device": disk.device}, "format": "ext4", "options": ["-O", "odd"]});
+    let with = json!({"on": {"partition": {"path": disk.device}}, "format": "ext4", "options": ["-O", "odd"]});
     let error = act("make-filesystem", with, Stop::default()).0.unwrap_err().to_string();
     assert!(error.contains("running mke2fs: it ended with exit status 1"), "{error}");
     assert!(error.contains("Invalid filesystem option set: odd"), "{error}");
@@ -498,7 +498,7 @@ fn a_kernel_is_looked_for_in_the_system_before_anything_is_loaded() {
         eprintln!("skipped: needs the initial PID namespace");
         return;
     }
-    let root = json!({"device": disk.device});
+    let root = json!({"partition": {"path": disk.device}});
     let (result, _) = act("kexec", json!({"root": root}), Stop::default());
     let error = result.unwrap_err().to_string();
     assert!(error.contains("no kernel is named, and none of /boot/grub/grub.cfg"), "{error}");

@@ -22,10 +22,10 @@ pub use clear::clear_table;
 pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use list::tests::FakeMachine;
-pub use list::{Disk, list, open_named};
+pub use list::{Disk, list, open_named, open_place};
 pub use new_table::{NewPartition, NewTable, write_table};
-pub use partitions::{Partition, partition_path, partitions};
+pub use partitions::{Partition, partition_path, partitions, split_partition_path};
 pub use release::{Step, release, release_steps};
-pub use select::{SelectError, find, select, unmet};
+pub use select::{SelectError, find, find_place, select, unmet};
 pub use settle::settle;
 pub use wipe::wipe;

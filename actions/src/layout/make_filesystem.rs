@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn options_and_label_go_before_what_is_always_said() {
         let params = |format, label: Option<&str>, options: &[&str]| MakeFilesystem {
-            on: Volume::device("/dev/sda1"),
+            on: Volume::at("/dev/sda1"),
             format,
             label: label.map(str::to_owned),
             options: options.iter().map(ToString::to_string).collect(),

@@ -119,7 +119,8 @@ async fn seek(interface: Interface) -> (Won, PacketSocket) {
     }
 }
 
-async fn try_seek(interface: &Interface) -> io::Result<(Client, Lease, PacketSocket)> {
+/// Asks on one interface until it has a lease, or its socket fails.
+pub(super) async fn try_seek(interface: &Interface) -> io::Result<(Client, Lease, PacketSocket)> {
     let socket = PacketSocket::open(interface.index)?;
     let seed = RandomState::new().hash_one(interface.mac);
     let mut client = Client::new(interface.mac, seed, Instant::now());

@@ -107,7 +107,7 @@ pub enum PartitionUse {
     expecting = "a table with on and format"
 )]
 pub struct MakeFilesystem {
-    /// The block device.
+    /// Where.
     pub on: Volume,
     /// Which filesystem.
     pub format: Format,

@@ -46,4 +46,4 @@ pub use storage::{Storage, StorageStep};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
 pub use volume::Volume;
-pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};
+pub use write_files::{Content, Filesystem, Mode, Netplan, NewFile, WriteFiles};

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_command_that_cannot_be_run_is_refused() {
-        let root = json!({"device": "/dev/sda1"});
+        let root = json!({"partition": {"path": "/dev/sda1"}});
         for (commands, environment, wrong) in [
             (json!([]), json!({}), "at least one"),
             (json!([["true"], []]), json!({}), "commands[1]: names no program"),

@@ -5,51 +5,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{DiskSelector, Filesystem, PartitionSelector};
 
-/// Which block device is meant: by its node, or as a partition of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Which block device with a filesystem is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(
     deny_unknown_fields,
     rename_all = "kebab-case",
     remote = "Self",
-    default,
-    expecting = "a table with device, or with partition and maybe disk"
+    expecting = "a table with partition, and maybe disk and filesystem"
 )]
 pub struct Volume {
-    /// Block device node, such as `/dev/sda3` or `/dev/mapper/vg-root`. Either this or `partition`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
     /// The disk that holds the partition. Default: the disk that an earlier action of the same
-    /// job wrote, else every disk is searched and one partition must fit.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// job wrote, else every disk is searched and one partition must fit. Not with the partition's
+    /// path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSelector>,
-    /// The partition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition: Option<PartitionSelector>,
+    /// The partition; by its path, any block device, such as `/dev/mapper/vg-root`.
+    pub partition: PartitionSelector,
     /// The type of the filesystem on it, if it is to be something certain. Default: what is found.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
 }
 
 impl Volume {
     /// The one with this node.
-    pub fn device(path: impl Into<String>) -> Self {
-        Self { device: Some(path.into()), ..Self::default() }
+    pub fn at(path: impl Into<String>) -> Self {
+        let partition =
+            PartitionSelector { path: Some(path.into()), ..PartitionSelector::default() };
+        Self { disk: None, partition, filesystem: None }
     }
 
     fn checked(self) -> Result<Self, String> {
-        match (&self.device, &self.partition) {
-            (None, None) => return Err("names no device; expected device or partition".into()),
-            (Some(_), Some(_)) => {
-                return Err("has both device and partition; expected one of them".into());
-            }
-            (Some(_), None) if self.disk.is_some() => {
-                return Err("disk belongs to partition; device is a node by itself".into());
-            }
-            (Some(device), None) if !device.starts_with("/dev/") => {
-                return Err(format!("device {device:?} must be a node below /dev"));
-            }
-            _ => {}
+        if self.disk.is_some() && self.partition.path.is_some() {
+            return Err("has both disk and partition.path; expected one of them".into());
         }
         Ok(self)
     }
@@ -69,17 +57,18 @@ mod tests {
     #[test]
     fn a_volume_is_named_in_exactly_one_way() {
         for (value, wrong) in [
-            (json!({}), "names no device"),
-            (json!({"filesystem": "ext4"}), "names no device"),
-            (json!({"device": "/dev/sda1", "partition": {"number": 1}}), "both device and"),
-            (json!({"device": "/dev/sda1", "disk": {"path": "/dev/sda"}}), "belongs to partition"),
-            (json!({"device": "sda1"}), "below /dev"),
+            (json!({}), "`partition` is missing"),
+            (json!({"partition": {}}), "names no partition"),
+            (
+                json!({"partition": {"path": "/dev/sda1"}, "disk": {"path": "/dev/sda"}}),
+                "both disk and partition.path",
+            ),
         ] {
             let error = volume(value.clone()).unwrap_err();
             assert!(error.contains(wrong), "{value}: {error}");
         }
-        let device = volume(json!({"device": "/dev/sda1", "filesystem": "xfs"})).unwrap();
-        assert_eq!(device.filesystem, Some(Filesystem::Xfs));
-        assert!(volume(json!({"partition": {"label": "root"}})).unwrap().device.is_none());
+        let by_path = json!({"partition": {"path": "/dev/sda1"}, "filesystem": "xfs"});
+        assert_eq!(volume(by_path).unwrap().filesystem, Some(Filesystem::Xfs));
+        assert!(volume(json!({"partition": {"label": "root"}})).is_ok());
     }
 }

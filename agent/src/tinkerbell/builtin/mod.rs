@@ -3,6 +3,12 @@
 //! The same environment, defaults, accepted values and meaning of failures as the images that bear
 //! these names; one file for each action. What is not known by name is run as a container.
 
+mod image;
+mod image2disk;
+mod target;
+mod variables;
+mod writefile;
+
 use std::collections::BTreeMap;
 
 use nibs_job::{Secret, Task};
@@ -26,7 +32,8 @@ pub struct BadInput(pub String);
 pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 
 /// The standard actions, by the last element of their image's name.
-const BUILTINS: &[(&str, Translate)] = &[];
+const BUILTINS: &[(&str, Translate)] =
+    &[("image2disk", image2disk::translate), ("writefile", writefile::translate)];
 
 /// The name by which a built-in action is known: the last path element of an image reference,
 /// without registry, tag and digest.
@@ -42,8 +49,19 @@ pub fn find(name: &str) -> Option<Translate> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// What an action makes of an environment.
+    pub(super) fn translated(
+        translate: Translate,
+        environment: &[(&str, &str)],
+    ) -> Result<Task, String> {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), Secret::new(*value));
+        let environment = environment.iter().map(pair).collect();
+        let inputs = Inputs { environment: &environment, command: &[] };
+        translate(inputs).map_err(|error| error.to_string())
+    }
 
     #[test]
     fn an_action_is_known_by_the_last_element_of_its_image() {

@@ -1,0 +1,67 @@
+//! Where an image comes from and how it is proven: the variables of ours beside an action's own.
+
+use serde_json::Value;
+
+use super::BadInput;
+use super::variables::Variables;
+
+/// Variables about an image, and the keys that they become.
+const IMAGE: [(&str, &str); 10] = [
+    ("IMG_SHA256", "image.sha256"),
+    ("IMG_SHA512", "image.sha512"),
+    ("IMG_UNCOMPRESSED_SHA256", "image.uncompressed-sha256"),
+    ("IMG_UNCOMPRESSED_SHA512", "image.uncompressed-sha512"),
+    ("IMG_BMAP", "image.bmap"),
+    ("IMG_CA", "image.ca"),
+    ("IMG_CA_FILE", "image.ca-file"),
+    ("IMG_STALL_TIMEOUT", "image.stall-timeout"),
+    ("VERIFY", "verify"),
+    ("NO_PROXY", "image.no-proxy"),
+];
+
+/// Takes over what proves an image and how it is fetched.
+pub(super) fn image(variables: &mut Variables<'_>) -> Result<(), BadInput> {
+    variables.copy(&IMAGE);
+    if let Some(text) = variables.text("IMG_CONNECTIONS") {
+        let number: u64 = text.parse().map_err(|_| {
+            BadInput(format!("IMG_CONNECTIONS: expected a number from 1 to 8, found {text:?}"))
+        })?;
+        variables.put("IMG_CONNECTIONS", "image.connections", number);
+    }
+    for (name, key) in [("HTTP_PROXY", "image.http-proxy"), ("HTTPS_PROXY", "image.https-proxy")] {
+        if let Some(proxy) = variables.text(name) {
+            variables.put(name, key, proxy_url(proxy));
+        }
+    }
+    Ok(())
+}
+
+/// A user and the password, from two variables that belong together.
+pub(super) fn credentials(
+    variables: &mut Variables<'_>,
+    username: &'static str,
+    password: &'static str,
+) -> Result<(), BadInput> {
+    match (variables.text(username), variables.text(password)) {
+        (None, None) => Ok(()),
+        (Some(user), Some(secret)) => {
+            variables.put(username, "image.username", user);
+            variables.put(password, "image.password", secret);
+            Ok(())
+        }
+        (user, _) => {
+            let missing = if user.is_none() { username } else { password };
+            let message =
+                format!("{missing} is missing: {username} and {password} belong together");
+            Err(BadInput(message))
+        }
+    }
+}
+
+/// As Go takes a proxy: `host:port` is one that is spoken to over HTTP.
+fn proxy_url(proxy: &str) -> Value {
+    match proxy.contains("://") {
+        true => proxy.into(),
+        false => format!("http://{proxy}").into(),
+    }
+}
