@@ -118,10 +118,15 @@ struct CreateDoc {
 
 /// Does the action.
 pub(crate) fn run(params: &Storage, context: &Context) -> Result<Done, Error> {
-    let wanted = Wanted { file: "storage document", limit: LIMIT, timeout: TIMEOUT };
+    let wanted = Wanted { file: "the storage document", limit: LIMIT, timeout: TIMEOUT };
     let layout = parse(&wanted.read(&params.document, context)?)?;
     let mut done = Done::default();
     match params.step {
+        StorageStep::Check => {
+            let count = |disks: usize, what| format!("the storage document names {disks} {what}");
+            context.info(count(layout.disks.as_ref().map_or(0, Vec::len), "disks"));
+            context.info(count(layout.filesystems.as_ref().map_or(0, Vec::len), "filesystems"));
+        }
         StorageStep::Wipe => {
             for disk in disks(&layout, context) {
                 layout::wipe(&WipeDisk { disk: selector(disk) }, context)?;

@@ -126,14 +126,14 @@ fn act(uses: &str, with: Value, stop: Stop) -> (Result<Done, Error>, Heard) {
     (nibs_actions::run(&task, &context), heard)
 }
 
-fn run_command(disk: &LoopDevice, more: Value) -> (Result<Done, Error>, Heard) {
+fn run_command(disk: &LoopDevice, more: &Value) -> (Result<Done, Error>, Heard) {
     let mut with = json!({"root": {"partition": {"path": disk.device}, "filesystem": "ext4"}});
     with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     act("run-command", with, Stop::default())
 }
 
 fn shell(disk: &LoopDevice, script: &str) -> (Result<Done, Error>, Heard) {
-    run_command(disk, json!({"commands": [["/bin/sh", "-c", script]]}))
+    run_command(disk, &json!({"commands": [["/bin/sh", "-c", script]]}))
 }
 
 fn is_mounted(device: &str) -> bool {
@@ -159,7 +159,7 @@ fn commands_run_in_the_system_with_the_machines_kernel_filesystems() {
 fn the_environment_is_what_is_given_with_a_path_and_a_home() {
     let Some(disk) = LoopDevice::with_system() else { return };
     let more = json!({"commands": [["env"]], "environment": {"GREETING": "hello there"}});
-    let (result, heard) = run_command(&disk, more);
+    let (result, heard) = run_command(&disk, &more);
     result.unwrap();
     assert!(heard.has("GREETING=hello there") && heard.has("HOME=/root"));
     assert!(heard.has("PATH=/usr/local/sbin:") && !heard.has("CARGO"));
@@ -173,7 +173,7 @@ fn the_first_command_that_fails_ends_it_with_status_and_last_words() {
         ["sh", "-c", "echo secret-argument >/dev/null; echo the reason >&2; exit 42"],
         ["touch", "/third"],
     ]);
-    let (result, heard) = run_command(&disk, json!({"commands": commands}));
+    let (result, heard) = run_command(&disk, &json!({"commands": commands}));
     let error = result.unwrap_err().to_string();
     assert_eq!(
         error,
@@ -188,9 +188,10 @@ fn the_first_command_that_fails_ends_it_with_status_and_last_words() {
 fn a_program_that_is_not_in_the_system_is_named() {
     let Some(disk) = LoopDevice::with_system() else { return };
     for program in ["grub-install", "/bin/broken"] {
-        let (result, _) = run_command(&disk, json!({"commands": [[program]]}));
+        let (result, _) = run_command(&disk, &json!({"commands": [[program]]}));
         let error = result.unwrap_err().to_string();
-        let start = format!("running {program}: there is no such program in the system on /dev/loop");
+        let start =
+            format!("running {program}: there is no such program in the system on /dev/loop");
         assert!(error.starts_with(&start), "{error}");
         assert!(error.contains("install it there") && error.contains("interpreter"), "{error}");
     }
@@ -206,7 +207,7 @@ fn names_are_resolved_as_on_the_machine_and_the_system_keeps_its_own_file() {
     };
     let script = "cat /etc/resolv.conf; echo link: $(readlink /etc/resolv.conf)";
     let commands = json!([["sh", "-c", script]]);
-    let (result, heard) = run_command(&disk, json!({"commands": commands, "resolv-conf": true}));
+    let (result, heard) = run_command(&disk, &json!({"commands": commands, "resolv-conf": true}));
     result.unwrap();
     assert!(heard.has(first), "{:?}", heard.0);
     assert!(heard.has("link: ../run/systemd"), "{:?}", heard.0);
@@ -231,10 +232,12 @@ fn what_a_command_leaves_behind_ends_with_the_action() {
 fn a_command_that_does_not_end_is_killed_at_the_deadline_with_all_it_started() {
     let Some(disk) = LoopDevice::with_system() else { return };
     let script = "setsid sleep 314159 & sleep 314159 & trap '' TERM; while true; do sleep 1; done";
-    let with = json!({"root": {"partition": {"path": disk.device}}, "commands": [["sh", "-c", script]]});
+    let with =
+        json!({"root": {"partition": {"path": disk.device}}, "commands": [["sh", "-c", script]]});
     let deadline = Instant::now() + Duration::from_secs(1);
     let begun = Instant::now();
-    let (result, _) = act("run-command", with, Stop { deadline: Some(deadline), ..Stop::default() });
+    let (result, _) =
+        act("run-command", with, Stop { deadline: Some(deadline), ..Stop::default() });
     assert!(matches!(result, Err(Error::TimedOut)), "{result:?}");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert!(!sleeps("314159") && !is_mounted(&disk.device));
@@ -243,7 +246,8 @@ fn a_command_that_does_not_end_is_killed_at_the_deadline_with_all_it_started() {
 /// Whether somebody sleeps for that long.
 fn sleeps(seconds: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let mut commands = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let mut commands =
+        processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     let wanted = format!("sleep\0{seconds}\0").into_bytes();
     commands.any(|command| command == wanted)
 }
@@ -410,14 +414,19 @@ fn a_mounted_disk_is_neither_wiped_nor_partitioned_nor_formatted() {
 #[test]
 fn filesystems_and_swap_are_made_with_their_labels() {
     let Some(disk) = LoopDevice::new(320 << 20) else { return };
-    for (format, program) in
-        [("ext2", "mke2fs"), ("ext4", "mke2fs"), ("vfat", "mkfs.fat"), ("xfs", "mkfs.xfs"), ("swap", "true")]
-    {
+    for (format, program) in [
+        ("ext2", "mke2fs"),
+        ("ext4", "mke2fs"),
+        ("vfat", "mkfs.fat"),
+        ("xfs", "mkfs.xfs"),
+        ("swap", "true"),
+    ] {
         if Command::new(program).arg("-V").output().is_err() {
             eprintln!("skipped {format}: needs {program}");
             continue;
         }
-        let with = json!({"on": {"partition": {"path": disk.device}}, "format": format, "label": "STATE"});
+        let with =
+            json!({"on": {"partition": {"path": disk.device}}, "format": format, "label": "STATE"});
         act("make-filesystem", with, Stop::default()).0.unwrap();
         let found = mount::probe(Path::new(&disk.device)).unwrap().unwrap();
         assert_eq!((found.kind.as_str(), found.label.as_deref()), (format, Some("STATE")));
@@ -464,7 +473,8 @@ fn a_storage_document_is_followed_step_by_step() {
     }}}});
     let file = disk.directory.path().join("document.json");
     fs::write(&file, document.to_string()).unwrap();
-    let step = |step: &str| act("storage", json!({"document": file, "step": step}), Stop::default());
+    let step =
+        |step: &str| act("storage", json!({"document": file, "step": step}), Stop::default());
     step("partition").0.unwrap();
     let (result, _) = step("mount");
     assert!(result.unwrap_err().to_string().contains("found no filesystem"));
@@ -486,7 +496,7 @@ fn a_storage_document_is_followed_step_by_step() {
 fn a_document_that_is_not_there_is_named() {
     let with = json!({"document": "/absent/document.json", "step": "wipe"});
     let error = act("storage", with, Stop::default()).0.unwrap_err().to_string();
-    assert!(error.starts_with("reading storage document from "), "{error}");
+    assert!(error.starts_with("reading the storage document from "), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use nibs_job::{Span, Task};
 use semver::Version;
 
 use crate::commands::bootconfig::Bootconfig;
+use crate::commands::image_action;
 
 /// Where the machine's init lets the agent note which job runs, so that a crash can be reported.
 pub const STATE_FILE: &str = "/run/nibs/job.json";
@@ -18,6 +19,8 @@ pub enum Role {
     Init,
     /// The kernel's `bootconfig`, started under that name.
     KernelBootconfig,
+    /// The one process of a container whose image bears the name of an action.
+    ImageAction(&'static str),
     /// A command, whoever started it.
     Command,
 }
@@ -33,7 +36,8 @@ fn role_of(pid: u32, name: &Path) -> Role {
         // Both: a container's entry point has PID 1 too, and has no business with mounts.
         Some("init") if pid == 1 => Role::Init,
         Some("bootconfig") => Role::KernelBootconfig,
-        _ => Role::Command,
+        Some(name) => image_action::known(name).map_or(Role::Command, Role::ImageAction),
+        None => Role::Command,
     }
 }
 
@@ -248,6 +252,13 @@ mod tests {
     fn by_the_kernel_tools_name_it_is_that_tool() {
         assert_eq!(role_of(42, Path::new("/usr/sbin/bootconfig")), Role::KernelBootconfig);
         assert_eq!(role_of(42, Path::new("/usr/bin/nibs-bootconfig")), Role::Command);
+    }
+
+    #[test]
+    fn by_the_name_of_an_action_it_is_that_action_save_by_its_own() {
+        assert_eq!(role_of(1, Path::new("/image2disk")), Role::ImageAction("image2disk"));
+        assert_eq!(role_of(42, Path::new("cexec")), Role::ImageAction("cexec"));
+        assert_eq!(role_of(1, Path::new("/usr/bin/nibs")), Role::Command);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The one binary: PID 1 when the kernel starts it as `init`, the kernel's tool when it is called
-//! `bootconfig`, else the `nibs` command.
+//! `bootconfig`, an action when it is called by its name, else the `nibs` command.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     match nibs_agent::cli::role() {
         nibs_agent::cli::Role::Init => nibs_agent::init::main(),
         nibs_agent::cli::Role::KernelBootconfig => nibs_agent::commands::bootconfig::kernel_tool(),
+        nibs_agent::cli::Role::ImageAction(name) => nibs_agent::commands::image_action::main(name),
         nibs_agent::cli::Role::Command => nibs_agent::commands::main(),
     }
 }

@@ -9,8 +9,9 @@ use gpt::mbr::ProtectiveMBR;
 use gpt::partition_types::{OperatingSystem, Type};
 use uuid::Uuid;
 
+use super::settle::show;
 use super::wipe::clear_ends;
-use super::{Claim, Disk, Error, Partition, Result, settle};
+use super::{Claim, Disk, Error, Partition, Result, partition_path, settle};
 use crate::Machine;
 
 /// Partitions start at multiples of this, so that no block of any medium is shared; all tools of
@@ -63,14 +64,14 @@ struct Place {
 pub fn write_table(machine: &Machine, claim: &Claim, table: &NewTable) -> Result<Vec<Partition>> {
     let (disk, file) = (claim.disk(), claim.file());
     let sector = u64::from(disk.sector_size);
-    let (places, end) = match table {
+    let places = match table {
         NewTable::Gpt(new) => {
             let end = disk.size.saturating_sub(GPT_ENTRIES + sector);
-            (places(disk, sizes(new), end)?, GPT_ENTRIES + sector)
+            places(disk, sizes(new), end)?
         }
         NewTable::Mbr(new) => {
             let end = disk.size.min(sector.saturating_mul(u64::from(u32::MAX)));
-            (places(disk, sizes(new), end)?, 0)
+            places(disk, sizes(new), end)?
         }
     };
     let failed = || Error::io("clearing both ends of", &disk.path);
@@ -83,8 +84,29 @@ pub fn write_table(machine: &Machine, claim: &Claim, table: &NewTable) -> Result
         NewTable::Mbr(new) => write_mbr(machine, disk, file, new, &places)?,
     }
     file.sync_all().map_err(Error::io("writing the partition table of", &disk.path))?;
-    debug_assert!(places.iter().all(|place| place.start + place.size <= disk.size - end));
-    settle(machine, claim)
+    match table {
+        NewTable::Gpt(_) => settle(machine, claim),
+        NewTable::Mbr(_) => {
+            let found = of_mbr(disk, &places);
+            show(machine, claim, &found)?;
+            Ok(found)
+        }
+    }
+}
+
+/// The partitions of an MBR, which has neither names nor GUIDs.
+fn of_mbr(disk: &Disk, places: &[Place]) -> Vec<Partition> {
+    let partition = |(number, place): (u32, &Place)| Partition {
+        number,
+        name: String::new(),
+        type_guid: Uuid::nil(),
+        unique_guid: Uuid::nil(),
+        start: place.start,
+        size: place.size,
+        attributes: 0,
+        path: partition_path(&disk.path, number),
+    };
+    (1..).zip(places).map(partition).collect()
 }
 
 fn sizes<T>(new: &[NewPartition<T>]) -> impl Iterator<Item = Option<u64>> {

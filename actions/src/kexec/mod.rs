@@ -2,7 +2,7 @@
 //!
 //! - [`grub`]: which kernel GRUB would start, and how.
 //! - [`boot_loader_spec`]: the entries of the Boot Loader Specification, where GRUB shows those.
-//! - [`load`]: kexec_file_load(2).
+//! - [`load`]: the system call kexec_file_load.
 //!
 //! The kernel is loaded at once, so that one that cannot be started fails the action. The jump
 //! itself is a [`PowerChange`], made once the report is acknowledged.

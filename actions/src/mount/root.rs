@@ -199,7 +199,7 @@ impl Root {
         Ok(())
     }
 
-    pub(super) fn open_beneath(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    fn open_beneath(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT
             | ResolveFlag::RESOLVE_NO_MAGICLINKS
             | ResolveFlag::RESOLVE_NO_XDEV;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use nibs_job::params::Filesystem;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -83,13 +83,13 @@ where
         let mut system = match System::prepare(device, mounted.root(filesystem)?) {
             Ok(system) => system,
             Err(error) => {
-                release_shared();
+                release_all();
                 return mounted.end(Err(error.into()), Ok(()));
             }
         };
         let result = work(&mut system);
         system.end_processes();
-        release_shared();
+        release_all();
         if let Some(placeholder) = &system.placeholder {
             let _ = fs::remove_file(placeholder);
         }
@@ -100,13 +100,16 @@ where
     })
 }
 
-/// Takes away what was mounted into the system.
-fn release_shared() {
-    let places = SHARED.map(|name| format!("{POINT}/{name}"));
-    let more = [format!("{POINT}/run"), format!("{POINT}{RESOLV_CONF}")];
-    for place in places.iter().chain(&more) {
+/// Takes away what is mounted in the system, by us or by its programs, the latest first.
+fn release_all() {
+    // The thread's own: that of the process shows another namespace.
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    let below = format!("{POINT}/");
+    // proc_pid_mountinfo(5): the fifth field is the mount point.
+    let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for point in points.filter(|point| point.starts_with(&below)) {
         // Whatever is still there keeps the filesystem busy, and is reported with that.
-        while umount2(place.as_str(), MntFlags::MNT_DETACH).is_ok() {}
+        let _ = umount2(point.replace("\\040", " ").as_str(), MntFlags::MNT_DETACH);
     }
 }
 
@@ -191,11 +194,10 @@ impl System {
             what: format!("{what} {RESOLV_CONF}"),
             cause,
         };
-        let path = Path::new(RESOLV_CONF);
-        let opened = match self.files.open_beneath(path, OFlag::O_PATH) {
+        let opened = match self.open_resolv_conf() {
             Err(Errno::ENOENT) => {
                 self.placeholder = self.make_resolv_conf().map_err(|e| failed("making", e))?;
-                self.files.open_beneath(path, OFlag::O_PATH)
+                self.open_resolv_conf()
             }
             opened => opened,
         };
@@ -203,6 +205,13 @@ impl System {
         let place = format!("/proc/self/fd/{}", place.as_raw_fd());
         mount(Some(RESOLV_CONF), place.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|errno| failed("putting this machine's in the place of its", errno.into()))
+    }
+
+    /// The file that the system's programs would read, through links but not out of the system.
+    fn open_resolv_conf(&self) -> nix::Result<OwnedFd> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+        openat2(&self.root, RESOLV_CONF, how)
     }
 
     /// Makes an empty file where the system's leads to, and says if that is one on the disk.

@@ -39,7 +39,7 @@ pub struct PartitionDisk {
     /// The disk.
     pub disk: DiskSelector,
     /// Which kind of table.
-    #[serde(default, skip_serializing_if = "TableKind::is_default")]
+    #[serde(default, skip_serializing_if = "TableKind::is_gpt")]
     pub table: TableKind,
     /// The partitions, in their order on the disk, numbered from 1.
     pub partitions: Vec<NewPartition>,
@@ -63,6 +63,7 @@ pub enum TableKind {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default, expecting = "a table")]
 pub struct NewPartition {
     /// GPT name.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its size, rounded up to whole MiB. Default: what is left; only the last may.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,8 +142,8 @@ pub enum Format {
 }
 
 impl TableKind {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
+    pub(super) fn is_gpt(&self) -> bool {
+        *self == Self::Gpt
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Storage {
     /// What of it is to be done.
     pub step: StorageStep,
     /// Which kind of partition table is made.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "TableKind::is_gpt")]
     pub table: TableKind,
 }
 
@@ -30,6 +30,8 @@ pub struct Storage {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StorageStep {
+    /// The document is read, and told; nothing is done.
+    Check,
     /// Every disk of the document is wiped.
     Wipe,
     /// Every disk gets its partitions; it is wiped first where the document says so.
