@@ -6,7 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use crate::decode::{DecodeError, decode};
-use crate::params::{BootOrder, Bottlerocket, PowerOff, Reboot, StreamImage, WriteFiles};
+use crate::params::{
+    BootOrder, Bottlerocket, ExtractArchive, PowerOff, Reboot, StreamImage, WriteFiles,
+};
 use crate::{Span, decode};
 
 /// How long an unreachable control plane is tried before a reboot goes ahead without its word.
@@ -65,6 +67,8 @@ pub enum Task {
     Bottlerocket(Box<Bottlerocket>),
     /// Writes files into a filesystem on a disk.
     WriteFiles(WriteFiles),
+    /// Extracts a tar archive into a filesystem on a disk.
+    ExtractArchive(Box<ExtractArchive>),
     /// Sets the firmware's boot order.
     BootOrder(BootOrder),
     /// Restarts the machine.
@@ -75,8 +79,15 @@ pub enum Task {
 
 impl Task {
     /// What `uses` may say.
-    pub const NAMES: &[&str] =
-        &["stream-image", "bottlerocket", "write-files", "boot-order", "reboot", "power-off"];
+    pub const NAMES: &[&str] = &[
+        "stream-image",
+        "bottlerocket",
+        "write-files",
+        "extract-archive",
+        "boot-order",
+        "reboot",
+        "power-off",
+    ];
 
     /// Decodes the parameters of the action `uses`.
     pub fn decode(uses: &str, with: Value) -> Result<Self, DecodeError> {
@@ -84,6 +95,7 @@ impl Task {
             "stream-image" => decode(with).map(Box::new).map(Self::StreamImage),
             "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
+            "extract-archive" => decode(with).map(Box::new).map(Self::ExtractArchive),
             "boot-order" => decode(with).map(Self::BootOrder),
             "reboot" => decode(with).map(Self::Reboot),
             "power-off" => decode(with).map(Self::PowerOff),
@@ -98,6 +110,7 @@ impl Task {
             Self::StreamImage(_) => "stream-image",
             Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
+            Self::ExtractArchive(_) => "extract-archive",
             Self::BootOrder(_) => "boot-order",
             Self::Reboot(_) => "reboot",
             Self::PowerOff(_) => "power-off",

@@ -3,6 +3,7 @@
 //! The same environment, defaults, accepted values and meaning of failures as the images that bear
 //! these names; one file for each action. What is not known by name is run as a container.
 
+mod archive2disk;
 mod image;
 mod image2disk;
 mod target;
@@ -32,8 +33,11 @@ pub struct BadInput(pub String);
 pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 
 /// The standard actions, by the last element of their image's name.
-const BUILTINS: &[(&str, Translate)] =
-    &[("image2disk", image2disk::translate), ("writefile", writefile::translate)];
+const BUILTINS: &[(&str, Translate)] = &[
+    ("archive2disk", archive2disk::translate),
+    ("image2disk", image2disk::translate),
+    ("writefile", writefile::translate),
+];
 
 /// The name by which a built-in action is known: the last path element of an image reference,
 /// without registry, tag and digest.
