@@ -3,6 +3,7 @@
 use nibs_bottlerocket::tuf::ChooseError;
 use nibs_job::Class;
 
+use crate::archive::ArchiveError;
 use crate::boot_order::LoaderError;
 use crate::bottlerocket::Error as BottlerocketError;
 use crate::kexec::KexecError;
@@ -30,6 +31,9 @@ pub enum Error {
     /// Streaming an image failed.
     #[error(transparent)]
     Image(image::Error),
+    /// Extracting an archive failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// Making the HTTP client failed.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -92,6 +96,7 @@ impl Error {
             Self::TimedOut => Class::Transient,
             Self::Disk(error) => error.class(),
             Self::Image(error) => error.class(),
+            Self::Archive(error) => error.class(),
             Self::Http(error) => error.class(),
             Self::Locate(error) => error.class(),
             Self::Mount(error) => error.class(),

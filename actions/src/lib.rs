@@ -9,6 +9,7 @@
 //!
 //! Everything here blocks; only the HTTP client runs on the executor's tokio runtime.
 
+mod archive;
 mod boot_order;
 mod bottlerocket;
 mod context;
@@ -31,6 +32,7 @@ pub mod stream_image;
 mod volume;
 mod write_files;
 
+pub use archive::{ArchiveError, EntryError};
 pub use boot_order::LoaderError;
 pub use bottlerocket::Error as BottlerocketError;
 pub use context::{Context, Interrupted, Machine, Sink, Stop};

@@ -6,8 +6,8 @@ use nibs_job::Task;
 
 use crate::stream_image::Explanation;
 use crate::{
-    Context, Error, PowerChange, boot_order, bottlerocket, kexec, layout, power, run_command,
-    storage, stream_image, write_files,
+    Context, Error, PowerChange, archive, boot_order, bottlerocket, kexec, layout, power,
+    run_command, storage, stream_image, write_files,
 };
 
 /// What an action has done.
@@ -28,6 +28,7 @@ pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
         Task::StreamImage(params) => stream_image::run(params, context),
         Task::Bottlerocket(params) => bottlerocket::run(params, context),
         Task::WriteFiles(params) => write_files::run(params, context),
+        Task::ExtractArchive(params) => archive::run(params, context),
         Task::BootOrder(params) => boot_order::run(params, context),
         Task::RunCommand(params) => run_command::run(params, context),
         Task::WipeDisk(params) => layout::wipe(params, context),

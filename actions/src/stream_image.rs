@@ -7,7 +7,7 @@ mod block_map;
 mod explain;
 mod explanation;
 mod restarts;
-mod source;
+pub(crate) mod source;
 mod tuf;
 
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub use self::explanation::{
     ChosenDisk, DigestOf, DigestSeen, Explanation, Extent, FileSeen, ImageSeen, ImageSize, MapSeen,
     OtherDisk, PartitionSeen, Plan, Refusal, ToldBy,
 };
-use self::restarts::Restarts;
+pub(crate) use self::restarts::Restarts;
 use self::source::Opened;
 use crate::disk::{self, Claim, Disk};
 use crate::image::{self, BlockMap, Device, Proof, Summary, Target};

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::decode::{DecodeError, decode};
 use crate::params::{
-    BootOrder, Bottlerocket, Kexec, MakeFilesystem, PartitionDisk, PowerOff, Reboot, RunCommand,
-    Storage, StreamImage, WipeDisk, WriteFiles,
+    BootOrder, Bottlerocket, ExtractArchive, Kexec, MakeFilesystem, PartitionDisk, PowerOff,
+    Reboot, RunCommand, Storage, StreamImage, WipeDisk, WriteFiles,
 };
 use crate::{Span, decode};
 
@@ -68,6 +68,8 @@ pub enum Task {
     Bottlerocket(Box<Bottlerocket>),
     /// Writes files into a filesystem on a disk.
     WriteFiles(WriteFiles),
+    /// Extracts a tar archive into a filesystem on a disk.
+    ExtractArchive(Box<ExtractArchive>),
     /// Sets the firmware's boot order.
     BootOrder(BootOrder),
     /// Runs commands with an installed system as their root.
@@ -94,6 +96,7 @@ impl Task {
         "stream-image",
         "bottlerocket",
         "write-files",
+        "extract-archive",
         "boot-order",
         "run-command",
         "wipe-disk",
@@ -111,6 +114,7 @@ impl Task {
             "stream-image" => decode(with).map(Box::new).map(Self::StreamImage),
             "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
+            "extract-archive" => decode(with).map(Box::new).map(Self::ExtractArchive),
             "boot-order" => decode(with).map(Self::BootOrder),
             "run-command" => decode(with).map(Box::new).map(Self::RunCommand),
             "wipe-disk" => decode(with).map(Self::WipeDisk),
@@ -131,6 +135,7 @@ impl Task {
             Self::StreamImage(_) => "stream-image",
             Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
+            Self::ExtractArchive(_) => "extract-archive",
             Self::BootOrder(_) => "boot-order",
             Self::RunCommand(_) => "run-command",
             Self::WipeDisk(_) => "wipe-disk",

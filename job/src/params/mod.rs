@@ -19,6 +19,7 @@ macro_rules! checked_on_decode {
 mod boot_order;
 mod bottlerocket;
 mod disk;
+mod extract_archive;
 mod image;
 mod kexec;
 mod layout;
@@ -34,6 +35,7 @@ mod write_files;
 pub use boot_order::{BootOrder, BootPolicy};
 pub use bottlerocket::{Bootconfig, Bottlerocket, Duplicates, Net, NetFrom, SecureBoot, UserData};
 pub use disk::{DiskSelector, Pick};
+pub use extract_archive::ExtractArchive;
 pub use image::{Bmap, DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
 pub use kexec::Kexec;
 pub use layout::{

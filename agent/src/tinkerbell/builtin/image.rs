@@ -6,7 +6,7 @@ use super::BadInput;
 use super::variables::Variables;
 
 /// Variables about an image, and the keys that they become.
-const IMAGE: [(&str, &str); 10] = [
+const IMAGE: [(&str, &str); 9] = [
     ("IMG_SHA256", "image.sha256"),
     ("IMG_SHA512", "image.sha512"),
     ("IMG_UNCOMPRESSED_SHA256", "image.uncompressed-sha256"),
@@ -16,7 +16,6 @@ const IMAGE: [(&str, &str); 10] = [
     ("IMG_CA_FILE", "image.ca-file"),
     ("IMG_STALL_TIMEOUT", "image.stall-timeout"),
     ("VERIFY", "verify"),
-    ("NO_PROXY", "image.no-proxy"),
 ];
 
 /// Takes over what proves an image and how it is fetched.
@@ -28,25 +27,31 @@ pub(super) fn image(variables: &mut Variables<'_>) -> Result<(), BadInput> {
         })?;
         variables.put("IMG_CONNECTIONS", "image.connections", number);
     }
-    for (name, key) in [("HTTP_PROXY", "image.http-proxy"), ("HTTPS_PROXY", "image.https-proxy")] {
+    proxies(variables, ["image.http-proxy", "image.https-proxy", "image.no-proxy"]);
+    Ok(())
+}
+
+/// Takes over which proxies are asked, for HTTP and for HTTPS, and for what none is.
+pub(super) fn proxies(variables: &mut Variables<'_>, [http, https, no]: [&'static str; 3]) {
+    for (name, key) in [("HTTP_PROXY", http), ("HTTPS_PROXY", https)] {
         if let Some(proxy) = variables.text(name) {
             variables.put(name, key, proxy_url(proxy));
         }
     }
-    Ok(())
+    variables.copy(&[("NO_PROXY", no)]);
 }
 
 /// A user and the password, from two variables that belong together.
 pub(super) fn credentials(
     variables: &mut Variables<'_>,
-    username: &'static str,
-    password: &'static str,
+    (username, user_key): (&'static str, &'static str),
+    (password, password_key): (&'static str, &'static str),
 ) -> Result<(), BadInput> {
     match (variables.text(username), variables.text(password)) {
         (None, None) => Ok(()),
         (Some(user), Some(secret)) => {
-            variables.put(username, "image.username", user);
-            variables.put(password, "image.password", secret);
+            variables.put(username, user_key, user);
+            variables.put(password, password_key, secret);
             Ok(())
         }
         (user, _) => {

@@ -24,7 +24,8 @@ pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
         variables.put("RETRY_DURATION_MINUTES", "image.stall-timeout", format!("{minutes}m"));
     }
     image::image(&mut variables)?;
-    image::credentials(&mut variables, "IMG_USERNAME", "IMG_PASSWORD")?;
+    let (user, password) = (("IMG_USERNAME", "image.username"), ("IMG_PASSWORD", "image.password"));
+    image::credentials(&mut variables, user, password)?;
     variables.copy(&[("IMG_BEARER_TOKEN", "image.bearer-token")]);
     target::disk(&mut variables)?;
     variables.task("stream-image")

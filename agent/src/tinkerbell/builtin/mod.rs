@@ -3,6 +3,7 @@
 //! The same environment, defaults, accepted values and meaning of failures as the images that bear
 //! these names; one file for each action. What is not known by name is run as a container.
 
+mod archive2disk;
 mod cexec;
 mod grub2disk;
 mod image;
@@ -45,6 +46,7 @@ pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 
 /// The standard actions, by the last element of their image's name.
 const BUILTINS: &[(&str, Translate)] = &[
+    ("archive2disk", archive2disk::translate),
     ("image2disk", image2disk::translate),
     ("writefile", writefile::translate),
     ("cexec", cexec::translate),

@@ -1,7 +1,7 @@
 //! Which disk an action writes to: `DEST_DISK`, and variables of ours for what a path cannot say.
 
+use super::BadInput;
 use super::variables::Variables;
-use super::{BadInput, Inputs};
 
 /// Variables that choose among disks, and the keys that they become.
 const SELECTORS: [(&str, &str); 7] = [
@@ -68,7 +68,9 @@ pub(super) fn check_errors(translate: super::Translate, others: &[(&str, &str)])
         let all =
             others.iter().chain(more).map(|(k, v)| ((*k).to_owned(), nibs_job::Secret::new(*v)));
         let environment = all.collect();
-        translate(Inputs { environment: &environment, command: &[] }).unwrap_err().to_string()
+        translate(super::Inputs { environment: &environment, command: &[] })
+            .unwrap_err()
+            .to_string()
     };
     assert!(run(&[]).starts_with("DEST_DISK is missing"), "{}", run(&[]));
     assert!(run(&[("DEST_DISK", "sda")]).contains("below /dev/, found \"sda\""));

@@ -77,7 +77,10 @@ impl<'a> Variables<'a> {
             let message = said.strip_prefix(&format!("{path}: ")).unwrap_or(&said);
             let key = path.strip_prefix("with").unwrap_or(&path).trim_start_matches('.');
             let name = self.places.iter().find(|(_, place)| *place == key).map(|(name, _)| *name);
-            BadInput(format!("{}: {message}", name.unwrap_or(key)))
+            match name.unwrap_or(key) {
+                "" => BadInput(message.to_owned()),
+                name => BadInput(format!("{name}: {message}")),
+            }
         })
     }
 }
