@@ -85,7 +85,7 @@ async fn perform(name: &str, task: Task) -> anyhow::Result<Exit> {
 fn bad_input(name: &str, environment: &BTreeMap<String, Secret>) -> Code {
     let missing = |name: &&str| environment.get(*name).is_none_or(|it| it.expose().is_empty());
     match name {
-        "cexec" if builtin::CEXEC_REQUIRED.iter().any(|name| missing(name)) => Code::CexecMissing,
+        "cexec" if builtin::CEXEC_REQUIRED.iter().any(missing) => Code::CexecMissing,
         "cexec" => Code::CexecParse,
         _ => Code::Failed,
     }

@@ -62,7 +62,7 @@ mod tests {
         translated(translate, &[&ON[..], more].concat())
     }
 
-    fn task(commands: Value, more: &[(&str, &str)], resolv_conf: bool) -> Result<Task, String> {
+    fn task(commands: &Value, more: &[(&str, &str)], resolv_conf: bool) -> Result<Task, String> {
         let environment: Map<_, _> =
             ON.iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         let root = json!({"partition": {"path": "/dev/sda3"}, "filesystem": "ext4"});
@@ -77,7 +77,7 @@ mod tests {
     fn without_an_interpreter_commands_are_parted_at_semicolons_and_blanks() {
         let more = [("CMD_LINE", "apt-get -y update;  apt-get install x ;")];
         let commands = json!([["apt-get", "-y", "update"], ["apt-get", "install", "x"]]);
-        assert_eq!(with(&more), task(commands, &more, false));
+        assert_eq!(with(&more), task(&commands, &more, false));
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
             ("JSON_OUTPUT", "whatever"),
         ];
         let commands = json!([["/bin/sh", "-c", "echo 'a; b' > /etc/x"]]);
-        assert_eq!(with(&more), task(commands, &more, true));
+        assert_eq!(with(&more), task(&commands, &more, true));
     }
 
     #[test]
