@@ -24,7 +24,7 @@ readonly PACKAGES=(
     # kernel
     linux-source-6.12 bc bison flex libelf-dev libssl-dev
     # initramfs and disk images
-    bzip2 dosfstools e2fsprogs gdisk grub-efi-amd64-bin lz4 mmdebstrap mtools xfsprogs xz-utils zstd
+    busybox-static bzip2 dosfstools e2fsprogs fdisk gdisk grub-efi-amd64-bin lz4 mmdebstrap mtools xfsprogs xz-utils zstd
     ca-certificates
     # lab
     dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 rsyslog sbsigntool util-linux

@@ -172,10 +172,43 @@ impl Sink for Deaf {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use super::*;
+
+    /// Keeps the lines of the log.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl Heard {
+        pub(crate) fn lines(&self) -> Vec<String> {
+            self.0.lock().unwrap().clone()
+        }
+
+        pub(crate) fn context(&self, runtime: &tokio::runtime::Runtime) -> Context {
+            Context {
+                machine: Machine::default(),
+                stop: Stop::default(),
+                sink: Arc::new(self.clone()),
+                runtime: runtime.handle().clone(),
+                http: crate::http::Options::default(),
+                installed_disk: None,
+            }
+        }
+    }
+
+    impl Sink for Heard {
+        fn progress(&self, _: Progress) {}
+        fn reset(&self, _: String) {}
+        fn warning(&self, message: String) {
+            self.0.lock().unwrap().push(message);
+        }
+        fn log(&self, _: LogLevel, message: String) {
+            self.0.lock().unwrap().push(message);
+        }
+    }
 
     #[test]
     fn device_nodes_are_looked_up_below_the_machines_root() {

@@ -3,11 +3,16 @@
 use nibs_bottlerocket::tuf::ChooseError;
 use nibs_job::Class;
 
+use crate::archive::ArchiveError;
 use crate::boot_order::LoaderError;
 use crate::bottlerocket::Error as BottlerocketError;
+use crate::kexec::KexecError;
+use crate::layout::FormatError;
 use crate::mount::{FileError, MountError};
 use crate::partition::LocateError;
 use crate::power::PowerError;
+use crate::process::ProcessError;
+use crate::storage::StorageError;
 use crate::{Interrupted, disk, http, image};
 
 /// Why an action failed. Its text is one line: what was being done, to what, what was found.
@@ -26,6 +31,9 @@ pub enum Error {
     /// Streaming an image failed.
     #[error(transparent)]
     Image(image::Error),
+    /// Extracting an archive failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// Making the HTTP client failed.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -41,8 +49,8 @@ pub enum Error {
     /// Reading or writing a file of a mounted filesystem failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file's content in the job cannot be decoded.
-    #[error("decoding the content of {path}: {cause}")]
+    /// A file's content cannot be decoded or made.
+    #[error("making the content of {path}: {cause}")]
     Content {
         /// The file.
         path: String,
@@ -63,6 +71,18 @@ pub enum Error {
     /// Installing or configuring Bottlerocket failed.
     #[error(transparent)]
     Bottlerocket(#[from] BottlerocketError),
+    /// The kernel of an installed system could not be found or loaded.
+    #[error(transparent)]
+    Kexec(#[from] KexecError),
+    /// A filesystem could not be made.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A storage document cannot be followed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A program did not do what it was run for.
+    #[error(transparent)]
+    Process(ProcessError),
     /// The machine cannot be restarted or switched off from here.
     #[error(transparent)]
     Power(#[from] PowerError),
@@ -76,6 +96,7 @@ impl Error {
             Self::TimedOut => Class::Transient,
             Self::Disk(error) => error.class(),
             Self::Image(error) => error.class(),
+            Self::Archive(error) => error.class(),
             Self::Http(error) => error.class(),
             Self::Locate(error) => error.class(),
             Self::Mount(error) => error.class(),
@@ -84,6 +105,10 @@ impl Error {
             Self::Loader(error) => error.class(),
             Self::Unbootable { fallback, .. } => fallback.class(),
             Self::Bottlerocket(error) => error.class(),
+            Self::Kexec(error) => error.class(),
+            Self::Format(error) => error.class(),
+            Self::Storage(error) => error.class(),
+            Self::Process(error) => error.class(),
             Self::Power(error) => error.class(),
         }
     }
@@ -94,6 +119,15 @@ impl From<Interrupted> for Error {
         match interrupted {
             Interrupted::Cancelled => Self::Cancelled,
             Interrupted::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<ProcessError> for Error {
+    fn from(error: ProcessError) -> Self {
+        match error {
+            ProcessError::Interrupted(interrupted) => interrupted.into(),
+            other => Self::Process(other),
         }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! Everything here blocks; only the HTTP client runs on the executor's tokio runtime.
 
+mod archive;
 mod boot_order;
 mod bottlerocket;
 mod context;
@@ -17,17 +18,29 @@ pub mod efi;
 mod error;
 pub mod http;
 pub mod image;
+mod kexec;
+mod layout;
 pub mod mount;
+mod netplan;
 mod partition;
 pub mod power;
+mod process;
 mod run;
+mod run_command;
+mod storage;
 pub mod stream_image;
+mod volume;
 mod write_files;
 
+pub use archive::{ArchiveError, EntryError};
 pub use boot_order::LoaderError;
 pub use bottlerocket::Error as BottlerocketError;
 pub use context::{Context, Interrupted, Machine, Sink, Stop};
 pub use error::Error;
+pub use kexec::{GrubError, KexecError};
+pub use layout::FormatError;
 pub use partition::{LocateError, Located};
 pub use power::PowerChange;
+pub use process::ProcessError;
 pub use run::{Done, explain, run};
+pub use storage::StorageError;

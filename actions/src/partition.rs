@@ -1,6 +1,6 @@
 //! Which partition is meant: none, one or many, each answered by name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nibs_job::params::{DiskSelector, PartitionSelector};
 use nibs_job::{Class, Size};
@@ -82,6 +82,48 @@ impl Located {
     }
 }
 
+/// The device with the filesystem that is meant: the partition that fits, or whatever a path names.
+/// Its node may be yet to come.
+pub(crate) fn device(
+    wanted: &PartitionSelector,
+    disk: Option<&DiskSelector>,
+    context: &Context,
+) -> Result<PathBuf, LocateError> {
+    match &wanted.path {
+        Some(path) => by_path(Path::new(path), context),
+        None => Ok(Located::find(wanted, disk, context)?.partition.path),
+    }
+}
+
+/// The node that a path names. One that is not there may be of a partition that the kernel does not
+/// know yet, or a link that udev would make if it ran.
+fn by_path(path: &Path, context: &Context) -> Result<PathBuf, LocateError> {
+    let machine = &context.machine;
+    let node = machine.device(path);
+    let Some((whole, number)) = disk::split_partition_path(path).filter(|_| !node.exists()) else {
+        return Ok(node);
+    };
+    let whole = Some(whole.to_string_lossy().into_owned());
+    let Ok(disk) = disk::find(&DiskSelector { path: whole, ..DiskSelector::default() }, machine)
+    else {
+        return Ok(node);
+    };
+    let named = disk::partition_path(&disk.path, number);
+    // What uses the disk keeps it from being settled, and the node may come all the same.
+    let settled = disk::claim(machine, &disk).and_then(|claim| disk::settle(machine, &claim));
+    match settled {
+        Ok(found) if !found.is_empty() && found.iter().all(|it| it.number != number) => {
+            let (wanted, place) = (format!("path {:?}", path.display()), disk.to_string());
+            Err(LocateError::None { wanted, place, present: listed(&located(&disk, found)) })
+        }
+        Ok(_) => Ok(named),
+        Err(error) => {
+            context.info(format!("waiting for {}: {error}", named.display()));
+            Ok(named)
+        }
+    }
+}
+
 /// The partitions of one disk, with their nodes made.
 fn on_named(disk: &Disk, context: &Context) -> Result<Vec<Located>, disk::Error> {
     let mut partitions = disk::partitions(disk)?;
@@ -149,6 +191,7 @@ fn listed(all: &[Located]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::FakeMachine;
     use crate::efi::ESP_TYPE;
     use uuid::{Uuid, uuid};
 
@@ -194,6 +237,44 @@ mod tests {
         assert_eq!(chosen(&both), Ok(3));
         let neither = PartitionSelector { number: Some(1), name: Some("ROOT".into()), ..any() };
         assert!(chosen(&neither).unwrap_err().contains("none fits; there are /dev/vda1 (number 1"));
+    }
+
+    #[test]
+    fn a_partition_by_path_needs_neither_udev_nor_its_node() {
+        let fake = FakeMachine::new();
+        fake.disk("vda", 1 << 20, &[("serial", "root")]);
+        fake.partition("vda", 3, "252:3");
+        fake.write(
+            &fake.machine.proc.join("self/mountinfo"),
+            "23 1 252:3 / /srv rw - ext4 /dev/vda3 rw",
+        );
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let context = Context {
+            machine: fake.machine.clone(),
+            stop: crate::Stop::default(),
+            sink: std::sync::Arc::new(crate::context::Deaf),
+            runtime: runtime.handle().clone(),
+            http: crate::http::Options::default(),
+            installed_disk: None,
+        };
+        let found = |path: &str| {
+            let wanted =
+                PartitionSelector { path: Some(path.into()), ..PartitionSelector::default() };
+            device(&wanted, None, &context)
+                .unwrap()
+                .strip_prefix(&fake.machine.dev)
+                .unwrap()
+                .to_owned()
+        };
+        for (path, node) in [
+            ("/dev/vda3", "vda3"),
+            ("/dev/disk/by-id/virtio-root-part3", "vda3"),
+            ("/dev/vda9", "vda9"),
+            ("/dev/sdz1", "sdz1"),
+            ("/dev/mapper/vg-root", "mapper/vg-root"),
+        ] {
+            assert_eq!(found(path), Path::new(node), "{path}");
+        }
     }
 
     #[test]

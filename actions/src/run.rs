@@ -6,7 +6,8 @@ use nibs_job::Task;
 
 use crate::stream_image::Explanation;
 use crate::{
-    Context, Error, PowerChange, boot_order, bottlerocket, power, stream_image, write_files,
+    Context, Error, PowerChange, archive, boot_order, bottlerocket, kexec, layout, power,
+    run_command, storage, stream_image, write_files,
 };
 
 /// What an action has done.
@@ -27,9 +28,16 @@ pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
         Task::StreamImage(params) => stream_image::run(params, context),
         Task::Bottlerocket(params) => bottlerocket::run(params, context),
         Task::WriteFiles(params) => write_files::run(params, context),
+        Task::ExtractArchive(params) => archive::run(params, context),
         Task::BootOrder(params) => boot_order::run(params, context),
-        Task::Reboot(_) => power::run(PowerChange::Reboot, context),
-        Task::PowerOff(_) => power::run(PowerChange::PowerOff, context),
+        Task::RunCommand(params) => run_command::run(params, context),
+        Task::WipeDisk(params) => layout::wipe(params, context),
+        Task::PartitionDisk(params) => layout::partition(params, context),
+        Task::MakeFilesystem(params) => layout::make_filesystem(params, context),
+        Task::Storage(params) => storage::run(params, context),
+        Task::Kexec(params) => kexec::run(params, context),
+        Task::Reboot(params) => power::run(&PowerChange::Reboot, params.delay, context),
+        Task::PowerOff(params) => power::run(&PowerChange::PowerOff, params.delay, context),
     }
 }
 
@@ -40,6 +48,6 @@ pub fn explain(task: &Task, context: &Context) -> Result<Option<Explanation>, Er
     match task {
         Task::StreamImage(params) => stream_image::explain(params, context).map(Some),
         Task::Bottlerocket(params) => bottlerocket::explain(params, context).map(Some),
-        Task::WriteFiles(_) | Task::BootOrder(_) | Task::Reboot(_) | Task::PowerOff(_) => Ok(None),
+        _ => Ok(None),
     }
 }

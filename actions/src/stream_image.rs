@@ -1,4 +1,4 @@
-//! `stream-image`: an operating system image onto a disk.
+//! `stream-image`: an operating system image onto a disk, or onto a partition that is named.
 //!
 //! Chooses the disk, makes sure that nothing uses it, asks for the image, streams it, and makes
 //! the kernel know the new partitions. [`explain`] tells all that without doing it.
@@ -7,7 +7,7 @@ mod block_map;
 mod explain;
 mod explanation;
 mod restarts;
-mod source;
+pub(crate) mod source;
 mod tuf;
 
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub use self::explanation::{
     ChosenDisk, DigestOf, DigestSeen, Explanation, Extent, FileSeen, ImageSeen, ImageSize, MapSeen,
     OtherDisk, PartitionSeen, Plan, Refusal, ToldBy,
 };
-use self::restarts::Restarts;
+pub(crate) use self::restarts::Restarts;
 use self::source::Opened;
 use crate::disk::{self, Claim, Disk};
 use crate::image::{self, BlockMap, Device, Proof, Summary, Target};
@@ -30,7 +30,7 @@ use crate::{Context, Done, Error};
 
 /// Streams an image onto the disk that is meant.
 pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
-    let disk = disk::find(&params.disk, &context.machine)?;
+    let disk = disk::find_place(&params.disk, &context.machine)?;
     if params.disk.release {
         disk::release(&context.machine, &disk, &mut |step| context.info(step.done()))?;
     }
@@ -60,6 +60,10 @@ pub fn run(params: &StreamImage, context: &Context) -> Result<Done, Error> {
         left_alone(&summary),
         if summary.backup_moved { "; its backup GPT is at the end of the disk" } else { "" },
     ));
+    if let Some(whole) = &disk.partition_of {
+        let installed_disk = Some(context.machine.dev.join(whole));
+        return Ok(Done { installed_disk, ..Done::default() });
+    }
     let degraded = settle(&claim, context);
     Ok(Done { degraded, installed_disk: Some(disk.path), then: None })
 }

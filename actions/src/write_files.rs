@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use nibs_job::params::{self, Filesystem, WriteFiles};
+use nibs_job::params::{self, Content, Filesystem, WriteFiles};
 
 use crate::mount::{self, Access, NewFile, Root};
-use crate::partition::Located;
-use crate::{Context, Done, Error};
+use crate::{Context, Done, Error, netplan, partition};
 
 /// What a FAT filesystem gives a file, near enough: nothing is lost for a file that asks for it.
 const FAT_MODE: u32 = 0o644;
 
 /// Does the action. Contents and digests of them are never logged: files may hold secrets.
 pub(crate) fn run(params: &WriteFiles, context: &Context) -> Result<Done, Error> {
-    let contents = contents(params)?;
+    let contents = contents(params, context)?;
     let files: Vec<NewFile<'_>> = params
         .files
         .iter()
@@ -29,8 +28,7 @@ pub(crate) fn run(params: &WriteFiles, context: &Context) -> Result<Done, Error>
         })
         .collect();
 
-    let located = Located::find(&params.partition, params.disk.as_ref(), context)?;
-    let device = located.partition.path;
+    let device = partition::device(&params.partition, params.disk.as_ref(), context)?;
     mount::wait_for_node(&device)?;
     let filesystem = mount::mountable(&device, params.filesystem)?;
     if filesystem == Filesystem::Vfat && files.iter().any(wants_more_than_fat) {
@@ -63,13 +61,15 @@ fn name(device: &Path, filesystem: Filesystem) -> String {
     format!("{} ({})", device.display(), filesystem.as_str())
 }
 
-fn contents(params: &WriteFiles) -> Result<Vec<Vec<u8>>, Error> {
-    let decode = |file: &params::NewFile| {
-        file.content
-            .bytes()
-            .map_err(|cause| Error::Content { path: file.path.display().to_string(), cause })
+fn contents(params: &WriteFiles, context: &Context) -> Result<Vec<Vec<u8>>, Error> {
+    let make = |file: &params::NewFile| {
+        let made = match &file.content {
+            Content::Netplan(asked) => netplan::make(asked, context),
+            given => given.bytes(),
+        };
+        made.map_err(|cause| Error::Content { path: file.path.display().to_string(), cause })
     };
-    params.files.iter().map(decode).collect()
+    params.files.iter().map(make).collect()
 }
 
 fn wants_more_than_fat(file: &NewFile<'_>) -> bool {

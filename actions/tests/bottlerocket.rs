@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use nibs_actions::mount::{self, Access, Root};
 use nibs_actions::{Context, Done, Error, Machine, Sink, Stop, disk, http};
 use nibs_bottlerocket::bootconfig;
+use nibs_bottlerocket::net_toml::Lease;
 use nibs_job::params::Filesystem;
 use nibs_job::{Class, LogLevel, Progress, Task};
 use serde_json::{Value, json};
@@ -274,6 +275,38 @@ fn only_the_named_files_of_an_installed_system_change() {
         "{warnings:?}"
     );
     assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+/// The actions of EKS Anywhere's template, each by itself.
+#[test]
+fn name_servers_of_a_lease_go_into_the_user_data_that_an_earlier_action_wrote() {
+    let Some(bench) = Bench::installed(&[BOOT, PRIVATE], &[("bootconfig.data", &shipped())]) else {
+        return;
+    };
+    let lease = Lease {
+        interface: "52:54:00:12:34:56".parse().unwrap(),
+        addresses: vec!["10.0.0.9/24".parse().unwrap()],
+        gateway: Some("10.0.0.1".parse().unwrap()),
+        routes: Vec::new(),
+        name_servers: vec!["10.0.0.53".parse().unwrap()],
+        search: Vec::new(),
+        domain: None,
+    };
+    let machine = Machine { lease: Some(lease), ..Machine::default() };
+    let dns = "[settings.dns]\nname-servers = [\"10.0.0.53\"]\n";
+    let net = json!({ "net": { "from": "lease" } });
+    let text = || String::from_utf8(bench.read(12, "user-data.toml").unwrap()).unwrap();
+    bench.run_on(machine.clone(), net.clone()).unwrap();
+    assert_eq!(text(), dns, "without user data");
+
+    bench.run(json!({ "bootconfig": { "content": "kernel {}" } })).unwrap();
+    bench.run(json!({ "user-data": { "content": SETTINGS } })).unwrap();
+    for _ in 0..2 {
+        bench.run_on(machine.clone(), net.clone()).unwrap();
+        assert_eq!(text(), format!("{SETTINGS}\n{dns}"), "once, however often it runs");
+    }
+    let net = String::from_utf8(bench.read(12, "net.toml").unwrap()).unwrap();
+    assert!(net.contains("addresses = [\"10.0.0.9/24\"]"), "{net}");
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn format(device: &Path, filesystem: Filesystem) -> Option<String> {
         Filesystem::Ext4 => run("mkfs.ext4", &["-q", "-L", "state", device]),
         Filesystem::Xfs => run("mkfs.xfs", &["-q", "-f", "-L", "state", device]),
         Filesystem::Vfat => run("mkfs.vfat", &["-n", "STATE", device]),
+        Filesystem::Btrfs => run("mkfs.btrfs", &["-q", "-f", "-L", "state", device]),
     }
 }
 
@@ -302,6 +303,15 @@ fn the_action_finds_its_partition_and_tells_no_secret() {
         });
     assert_eq!(read.unwrap(), b"hunter2");
     write(r#"{"number": 3, "name": "STATE", "label": "other"}"#).unwrap();
+
+    // A kernel that does not know the partition yet is made to, and udev is not needed.
+    let second = disk.partitions[1].path.to_str().unwrap();
+    run("partx", &["--delete", disk.disk.device.to_str().unwrap()]);
+    let _ = fs::remove_file(second);
+    write(&format!(r#"{{"path": "{second}"}}"#)).unwrap();
+    let absent = format!("{}p9", disk.disk.device.display());
+    let none = write(&format!(r#"{{"path": "{absent}"}}"#)).unwrap_err().to_string();
+    assert!(none.contains(&absent) && none.contains("none fits; there are"), "{none}");
 
     let several = write(r#"{"name": "STATE"}"#).unwrap_err();
     assert_eq!(several.class(), Class::InvalidInput);

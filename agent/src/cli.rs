@@ -7,6 +7,7 @@ use nibs_job::{Span, Task};
 use semver::Version;
 
 use crate::commands::bootconfig::Bootconfig;
+use crate::commands::image_action;
 use crate::tinkerbell::door;
 use crate::tinkerbell::settings::Source;
 
@@ -22,6 +23,8 @@ pub enum Role {
     KernelBootconfig,
     /// An agent of Tinkerbell, started under the name of one of theirs.
     TinkerbellAgent(door::Name),
+    /// The one process of a container whose image bears the name of an action.
+    ImageAction(&'static str),
     /// A command, whoever started it.
     Command,
 }
@@ -37,7 +40,11 @@ fn role_of(pid: u32, name: &Path) -> Role {
         // Both: a container's entry point has PID 1 too, and has no business with mounts.
         Some("init") if pid == 1 => Role::Init,
         Some("bootconfig") => Role::KernelBootconfig,
-        _ => door::Name::of(name).map_or(Role::Command, Role::TinkerbellAgent),
+        Some(word) => match image_action::known(word) {
+            Some(known) => Role::ImageAction(known),
+            None => door::Name::of(name).map_or(Role::Command, Role::TinkerbellAgent),
+        },
+        None => Role::Command,
     }
 }
 
@@ -344,6 +351,13 @@ mod tests {
         assert_eq!(role_of(1, Path::new("/usr/bin/tink-agent")), agent, "in a container");
         let worker = Role::TinkerbellAgent(door::Name::TinkWorker);
         assert_eq!(role_of(42, Path::new("tink-worker")), worker);
+    }
+
+    #[test]
+    fn by_the_name_of_an_action_it_is_that_action_save_by_its_own() {
+        assert_eq!(role_of(1, Path::new("/image2disk")), Role::ImageAction("image2disk"));
+        assert_eq!(role_of(42, Path::new("cexec")), Role::ImageAction("cexec"));
+        assert_eq!(role_of(1, Path::new("/usr/bin/nibs")), Role::Command);
     }
 
     #[test]

@@ -8,12 +8,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nibs_agent::net::ask::{AskError, Question, ask};
 use nibs_agent::net::resolver::Resolver;
 use nibs_agent::net::{self, Keeper, Options, Origin};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, geteuid, gethostname, sethostname};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here should take on a busy machine, questions asked again included.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -241,6 +243,43 @@ fn a_lease_is_taken_and_everything_in_it_is_used() {
         let error = resolver.lookup("nowhere.lab.example").await.unwrap_err().to_string();
         assert!(error.contains("nowhere.lab.example by 10.77.0.1"), "{error}");
         assert!(server.log().contains("vendor class: nibs"), "{}", server.log());
+    });
+}
+
+#[test]
+fn a_lease_is_asked_for_without_being_used() {
+    in_namespaces(async {
+        let question = Question {
+            namespace: "/proc/thread-self/ns/net".into(),
+            sys: "/sys".into(),
+            patience: Duration::from_secs(30),
+        };
+        let cancel = CancellationToken::new();
+        let error = ask(&question, &cancel).unwrap_err().to_string();
+        assert!(error.contains("no Ethernet interface"), "{error}");
+        let options = [
+            "dhcp-range=10.77.0.50,10.77.0.60,255.255.255.0,2m",
+            "dhcp-host=52:54:00:77:00:01,10.77.0.55",
+            "dhcp-option=option:router,10.77.0.1",
+        ];
+        let _server = Server::start("eth0", CLIENT_MAC, "10.77.0.1/24", &options);
+        // As whoever keeps the network up has configured it.
+        run("ip address add 10.77.0.55/24 dev eth0");
+        run("ip link set eth0 up");
+        let network = ask(&question, &cancel).unwrap();
+        assert_eq!((&*network.interface, network.mac.to_string()), ("eth0", CLIENT_MAC.into()));
+        assert_eq!(network.lease.address, Ipv4Addr::new(10, 77, 0, 55));
+        assert_eq!(ip("-4 route").lines().count(), 1, "{}", ip("-4 route"));
+
+        let silent = Question { patience: Duration::from_millis(300), ..question };
+        run("ip address flush dev eth0");
+        run("ip link add dead0 type veth peer name dead1");
+        run("ip address add 10.78.0.1/24 dev dead0");
+        run("ip link set dead0 up");
+        let error = ask(&silent, &cancel).unwrap_err().to_string();
+        assert!(error.contains("on dead0: no answer"), "{error}");
+        cancel.cancel();
+        assert!(matches!(ask(&silent, &cancel), Err(AskError::Cancelled)));
     });
 }
 

@@ -6,7 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use crate::decode::{DecodeError, decode};
-use crate::params::{BootOrder, Bottlerocket, PowerOff, Reboot, StreamImage, WriteFiles};
+use crate::params::{
+    BootOrder, Bottlerocket, ExtractArchive, Kexec, MakeFilesystem, PartitionDisk, PowerOff,
+    Reboot, RunCommand, Storage, StreamImage, WipeDisk, WriteFiles,
+};
 use crate::{Span, decode};
 
 /// How long an unreachable control plane is tried before a reboot goes ahead without its word.
@@ -65,8 +68,22 @@ pub enum Task {
     Bottlerocket(Box<Bottlerocket>),
     /// Writes files into a filesystem on a disk.
     WriteFiles(WriteFiles),
+    /// Extracts a tar archive into a filesystem on a disk.
+    ExtractArchive(Box<ExtractArchive>),
     /// Sets the firmware's boot order.
     BootOrder(BootOrder),
+    /// Runs commands with an installed system as their root.
+    RunCommand(Box<RunCommand>),
+    /// Clears every mark of what a disk was.
+    WipeDisk(WipeDisk),
+    /// Puts a new partition table on a disk.
+    PartitionDisk(Box<PartitionDisk>),
+    /// Makes an empty filesystem.
+    MakeFilesystem(Box<MakeFilesystem>),
+    /// Lays disks out as a Tinkerbell storage document says.
+    Storage(Storage),
+    /// Starts the kernel of an installed system, without the firmware.
+    Kexec(Box<Kexec>),
     /// Restarts the machine.
     Reboot(Reboot),
     /// Switches the machine off.
@@ -75,8 +92,21 @@ pub enum Task {
 
 impl Task {
     /// What `uses` may say.
-    pub const NAMES: &[&str] =
-        &["stream-image", "bottlerocket", "write-files", "boot-order", "reboot", "power-off"];
+    pub const NAMES: &[&str] = &[
+        "stream-image",
+        "bottlerocket",
+        "write-files",
+        "extract-archive",
+        "boot-order",
+        "run-command",
+        "wipe-disk",
+        "partition-disk",
+        "make-filesystem",
+        "storage",
+        "kexec",
+        "reboot",
+        "power-off",
+    ];
 
     /// Decodes the parameters of the action `uses`.
     pub fn decode(uses: &str, with: Value) -> Result<Self, DecodeError> {
@@ -84,7 +114,14 @@ impl Task {
             "stream-image" => decode(with).map(Box::new).map(Self::StreamImage),
             "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
+            "extract-archive" => decode(with).map(Box::new).map(Self::ExtractArchive),
             "boot-order" => decode(with).map(Self::BootOrder),
+            "run-command" => decode(with).map(Box::new).map(Self::RunCommand),
+            "wipe-disk" => decode(with).map(Self::WipeDisk),
+            "partition-disk" => decode(with).map(Box::new).map(Self::PartitionDisk),
+            "make-filesystem" => decode(with).map(Box::new).map(Self::MakeFilesystem),
+            "storage" => decode(with).map(Self::Storage),
+            "kexec" => decode(with).map(Box::new).map(Self::Kexec),
             "reboot" => decode(with).map(Self::Reboot),
             "power-off" => decode(with).map(Self::PowerOff),
             _ => return Err(DecodeError::unknown_name(uses, Self::NAMES).within("uses")),
@@ -98,7 +135,14 @@ impl Task {
             Self::StreamImage(_) => "stream-image",
             Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
+            Self::ExtractArchive(_) => "extract-archive",
             Self::BootOrder(_) => "boot-order",
+            Self::RunCommand(_) => "run-command",
+            Self::WipeDisk(_) => "wipe-disk",
+            Self::PartitionDisk(_) => "partition-disk",
+            Self::MakeFilesystem(_) => "make-filesystem",
+            Self::Storage(_) => "storage",
+            Self::Kexec(_) => "kexec",
             Self::Reboot(_) => "reboot",
             Self::PowerOff(_) => "power-off",
         }
@@ -106,7 +150,7 @@ impl Task {
 
     /// Whether the machine is gone after it, so that nothing can follow.
     pub fn ends_the_system(&self) -> bool {
-        matches!(self, Self::Reboot(_) | Self::PowerOff(_))
+        matches!(self, Self::Kexec(_) | Self::Reboot(_) | Self::PowerOff(_))
     }
 }
 

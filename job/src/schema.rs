@@ -17,11 +17,11 @@ pub fn event() -> Schema {
 
 /// Lets `with` be absent for the actions whose parameters all have defaults.
 pub(crate) fn with_is_optional(task: &mut Schema) {
-    const MANDATORY: [&str; 3] = ["stream-image", "bottlerocket", "write-files"];
+    const OPTIONAL: [&str; 3] = ["boot-order", "reboot", "power-off"];
     let variants = task.get_mut("oneOf").and_then(|variants| variants.as_array_mut());
     for variant in variants.into_iter().flatten() {
         let uses = variant.pointer("/properties/uses/const").and_then(|uses| uses.as_str());
-        if uses.is_some_and(|uses| !MANDATORY.contains(&uses)) {
+        if uses.is_some_and(|uses| OPTIONAL.contains(&uses)) {
             variant["required"] = serde_json::json!(["uses"]);
         }
     }

@@ -16,13 +16,13 @@ const METADATA_PATH: &str = "2009-04-04/user-data";
 
 /// A file to be had.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    /// Its name on the private partition.
-    pub(super) file: &'static str,
+pub(crate) struct Wanted {
+    /// Its name.
+    pub(crate) file: &'static str,
     /// Most bytes that are read of it.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
     /// How long one server is tried.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Why one place does not give a file.
@@ -33,7 +33,7 @@ struct Refusal {
 
 impl Wanted {
     /// Reads the file from where it is.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         location: &Location,
         context: &Context,
@@ -63,7 +63,7 @@ impl Wanted {
     }
 
     /// Asks metadata services, one after the other, until one answers.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &self,
         services: &[Location],
         context: &Context,

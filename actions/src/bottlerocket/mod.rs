@@ -17,16 +17,19 @@
 mod duplicates;
 mod error;
 mod ext4;
-mod fetch;
+pub(crate) mod fetch;
 mod net;
 mod private;
 mod prove;
 mod secure_boot;
 mod udev_name;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use nibs_job::params::{Bottlerocket, Duplicates, StreamImage};
+use base64::Engine;
+use nibs_job::Secret;
+use nibs_job::params::{Bottlerocket, Duplicates, NetFrom, StreamImage, UserData};
 
 pub use self::error::Error;
 use self::private::System;
@@ -37,6 +40,7 @@ use crate::{Context, Done};
 /// Does the action. Contents of files are never logged: they may be secret.
 pub(crate) fn run(params: &Bottlerocket, context: &Context) -> Result<Done, crate::Error> {
     let (target, system) = target(params, context)?;
+    let params = &*with_user_data_that_is_there(params, &target, context)?;
     let files = prove::prove(params, system, context)?;
     if let Some(params) = &params.secure_boot {
         secure_boot::check(params, context)?;
@@ -123,6 +127,31 @@ fn refuse<T>(
             Ok(None)
         }
     }
+}
+
+/// A lease's name servers go into user data: on a system that is installed but has never come up,
+/// into the file that an earlier action wrote.
+fn with_user_data_that_is_there<'p>(
+    params: &'p Bottlerocket,
+    target: &Disk,
+    context: &Context,
+) -> Result<Cow<'p, Bottlerocket>, crate::Error> {
+    let net = params.net.as_ref().filter(|net| net.from == Some(NetFrom::Lease));
+    let Some(net) = net.filter(|_| params.image.is_none() && params.user_data.is_none()) else {
+        return Ok(Cow::Borrowed(params));
+    };
+    if private::has_booted(target)? {
+        return Ok(Cow::Borrowed(params));
+    }
+    let there = private::user_data(target, context)?.unwrap_or_default();
+    let user_data = UserData {
+        content: None,
+        content_base64: Some(Secret::new(base64::engine::general_purpose::STANDARD.encode(there))),
+        url: None,
+        metadata: Vec::new(),
+        timeout: net.timeout,
+    };
+    Ok(Cow::Owned(Bottlerocket { user_data: Some(user_data), ..params.clone() }))
 }
 
 /// The part of the action that is `stream-image`.

@@ -74,6 +74,18 @@ pub(super) fn has_booted(disk: &Disk) -> Result<bool, crate::Error> {
     }))
 }
 
+/// The `user-data.toml` on a disk; none where there is none, or no sound filesystem for it.
+pub(super) fn user_data(disk: &Disk, context: &Context) -> Result<Option<Vec<u8>>, crate::Error> {
+    let on_disk = Context { installed_disk: Some(disk.path.clone()), ..context.clone() };
+    let device = find_anywhere(&on_disk)?.partition.path;
+    mount::wait_for_node(&device)?;
+    match look(&device) {
+        Ok(there) => Ok(there.user_data),
+        Err(error) if damage(&error).is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Says what has no effect on a system that has booted.
 pub(super) fn warn_if_booted(files: &Files, context: &Context) {
     if files.user_data.is_some() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nibs_job::Class;
+use nibs_job::{Class, Size};
 
 use super::{SelectError, Use};
 
@@ -75,6 +75,27 @@ pub enum Error {
         /// What is wrong with it.
         cause: String,
     },
+    /// Partitions do not fit on a disk.
+    #[error(
+        "partitioning {}: the partitions need {}, the disk has room for {}; make them smaller",
+        path.display(), Size(*needed), Size(*room)
+    )]
+    NoRoom {
+        /// The disk.
+        path: PathBuf,
+        /// Bytes that the partitions take, with what lies before them.
+        needed: u64,
+        /// Bytes that they may take.
+        room: u64,
+    },
+    /// The new partition table could not be made or written.
+    #[error("partitioning {}: {cause}", path.display())]
+    NewTable {
+        /// The disk.
+        path: PathBuf,
+        /// What went wrong.
+        cause: String,
+    },
     /// The kernel does not show the partitions of a disk.
     #[error("waiting for the partitions of {}: {cause}", path.display())]
     Settle {
@@ -90,12 +111,13 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Select(error) => error.class(),
-            Self::NotADisk { .. } => Class::InvalidInput,
+            Self::NotADisk { .. } | Self::NoRoom { .. } => Class::InvalidInput,
             Self::Io { .. }
             | Self::Busy { .. }
             | Self::Claimed { .. }
             | Self::ReadOnly { .. }
             | Self::Table { .. }
+            | Self::NewTable { .. }
             | Self::Settle { .. } => Class::Environment,
         }
     }

@@ -41,6 +41,8 @@ pub struct Disk {
     pub read_only: bool,
     /// Names that links in `/dev/disk/by-id` have, or would have if udev ran.
     pub by_id: Vec<String>,
+    /// Kernel name of the disk that this is a partition of; none for a whole disk.
+    pub partition_of: Option<String>,
 }
 
 impl std::fmt::Display for Disk {
@@ -87,6 +89,35 @@ pub fn list(machine: &Machine) -> Result<Vec<Disk>> {
 
 /// The disk that a path names, of whatever kind it is. `Ok(None)`: there is no such node.
 pub fn open_named(machine: &Machine, path: &Path) -> Result<Option<Disk>> {
+    let Some((real, name)) = resolve(machine, path)? else { return Ok(None) };
+    if let Some(whole) = whole_of(machine, &name) {
+        let found = format!("a partition of {whole}");
+        return Err(Error::NotADisk { path: machine.device(path), found });
+    }
+    Ok(Some(Disk { path: real, ..read(machine, &name)? }))
+}
+
+/// The disk, or the partition, that a path names. A partition has the identity of its disk.
+pub fn open_place(machine: &Machine, path: &Path) -> Result<Option<Disk>> {
+    let Some((real, name)) = resolve(machine, path)? else { return Ok(None) };
+    let Some(whole) = whole_of(machine, &name) else {
+        return Ok(Some(Disk { path: real, ..read(machine, &name)? }));
+    };
+    let disk = read(machine, &whole)?;
+    let directory = machine.sysfs.join("class/block").join(&name);
+    Ok(Some(Disk {
+        path: real,
+        size: number(&directory, "size")? * KERNEL_SECTOR,
+        read_only: disk.read_only || flag(&directory, "ro"),
+        by_id: existing_links(machine, &name),
+        partition_of: Some(whole),
+        name,
+        ..disk
+    }))
+}
+
+/// The node that a path leads to, and its name in sysfs.
+fn resolve(machine: &Machine, path: &Path) -> Result<Option<(PathBuf, String)>> {
     let node = machine.device(path);
     let real = match node.canonicalize() {
         Ok(real) => real,
@@ -94,16 +125,18 @@ pub fn open_named(machine: &Machine, path: &Path) -> Result<Option<Disk>> {
         Err(error) => return Err(Error::io("resolving", &node)(error)),
     };
     let name = kernel_name(machine, &real)?;
-    let class = machine.sysfs.join("class/block").join(&name);
-    if class.join("partition").exists() {
-        let whole = class.canonicalize().ok();
-        let parent = whole.as_deref().and_then(Path::parent).and_then(Path::file_name);
-        let of = parent.map_or_else(String::new, |name| format!(" of {}", name.to_string_lossy()));
-        return Err(Error::NotADisk { path: node, found: format!("a partition{of}") });
+    Ok(Some((real, name)))
+}
+
+/// The disk that a partition is on; none if it is no partition.
+fn whole_of(machine: &Machine, name: &str) -> Option<String> {
+    let class = machine.sysfs.join("class/block").join(name);
+    if !class.join("partition").exists() {
+        return None;
     }
-    let mut disk = read(machine, &name)?;
-    disk.path = real;
-    Ok(Some(disk))
+    let real = class.canonicalize().unwrap_or(class);
+    let whole = real.parent().and_then(Path::file_name).unwrap_or_default();
+    Some(whole.to_string_lossy().into_owned())
 }
 
 /// A node's name in sysfs, which differs from the node's for device mapper.
@@ -135,15 +168,6 @@ fn is_left_out(block: &Path, name: &str) -> bool {
 fn read(machine: &Machine, name: &str) -> Result<Disk> {
     let entry = machine.sysfs.join("class/block").join(name);
     let directory = if entry.exists() { entry } else { machine.sysfs.join("block").join(name) };
-    let number = |file: &str| -> Result<u64> {
-        let path = directory.join(file);
-        let text = fs::read_to_string(&path).map_err(Error::io("reading", &path))?;
-        text.trim().parse().map_err(|_| {
-            let cause = io::Error::new(io::ErrorKind::InvalidData, "expected a number");
-            Error::Io { doing: "reading", path, cause }
-        })
-    };
-    let flag = |file: &str| attribute(&directory, file).is_some_and(|value| value == "1");
     let identity = identity::of(&directory, name);
     let mut by_id = identity.links;
     for link in existing_links(machine, name) {
@@ -155,16 +179,31 @@ fn read(machine: &Machine, name: &str) -> Result<Disk> {
         name: name.to_owned(),
         // Slashes in kernel names, as in `cciss/c0d0`, are exclamation marks in sysfs.
         path: machine.dev.join(name.replace('!', "/")),
-        size: number("size")? * KERNEL_SECTOR,
-        sector_size: number("queue/logical_block_size")?.try_into().unwrap_or(0),
+        size: number(&directory, "size")? * KERNEL_SECTOR,
+        sector_size: number(&directory, "queue/logical_block_size")?.try_into().unwrap_or(0),
         model: identity.model,
         serial: identity.serial,
         wwn: identity.wwn,
-        rotational: flag("queue/rotational"),
-        removable: flag("removable"),
-        read_only: flag("ro"),
+        rotational: flag(&directory, "queue/rotational"),
+        removable: flag(&directory, "removable"),
+        read_only: flag(&directory, "ro"),
         by_id,
+        partition_of: None,
     })
+}
+
+/// A sysfs attribute that is a number.
+fn number(directory: &Path, file: &str) -> Result<u64> {
+    let path = directory.join(file);
+    let text = fs::read_to_string(&path).map_err(Error::io("reading", &path))?;
+    text.trim().parse().map_err(|_| {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, "expected a number");
+        Error::Io { doing: "reading", path, cause }
+    })
+}
+
+fn flag(directory: &Path, file: &str) -> bool {
+    attribute(directory, file).is_some_and(|value| value == "1")
 }
 
 /// Names of links that udev made.
@@ -282,6 +321,20 @@ pub(super) mod tests {
         assert_eq!(named("/dev/sdz").unwrap(), None);
         let error = named("/dev/vda1").unwrap_err().to_string();
         assert!(error.contains("found a partition of vda"), "{error}");
+    }
+
+    #[test]
+    fn a_partition_is_a_place_with_a_size_of_its_own_and_the_identity_of_its_disk() {
+        let fake = FakeMachine::new();
+        fake.disk("vda", 1 << 30, &[("serial", "abc")]);
+        fake.partition("vda", 2, "252:2");
+        fake.write(&fake.machine.sysfs.join("devices/vda/vda2/size"), "2048");
+        let place = open_place(&fake.machine, Path::new("/dev/vda2")).unwrap().unwrap();
+        assert_eq!((&*place.name, place.size, place.sector_size), ("vda2", 1 << 20, 512));
+        assert_eq!(place.serial.as_deref(), Some("abc"));
+        assert_eq!(place.partition_of.as_deref(), Some("vda"));
+        let whole = open_place(&fake.machine, Path::new("/dev/vda")).unwrap().unwrap();
+        assert_eq!((whole.size, whole.partition_of), (1 << 30, None));
     }
 
     #[test]

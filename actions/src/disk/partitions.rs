@@ -43,6 +43,20 @@ pub fn partition_path(disk: &Path, number: u32) -> PathBuf {
     path.into()
 }
 
+/// The disk and the number that the name of a partition's node, or of udev's link to one, tells:
+/// `sda3`, `nvme0n1p3`, `wwn-0x5000-part3`.
+pub fn split_partition_path(path: &Path) -> Option<(PathBuf, u32)> {
+    let text = path.to_str()?;
+    let whole = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = text[whole.len()..].parse().ok().filter(|number| *number > 0)?;
+    let of_link = whole.strip_suffix("-part");
+    let is_digit = |c: char| c.is_ascii_digit();
+    let of_digit = || whole.strip_suffix('p').filter(|disk| disk.ends_with(is_digit));
+    let of_letter = || whole.ends_with(|c: char| c.is_ascii_lowercase()).then_some(whole);
+    let disk = of_link.or_else(of_digit).or_else(of_letter)?;
+    Some((disk.into(), number))
+}
+
 /// Reads the GPT of a disk, from its backup if the primary table is damaged. By number.
 pub fn partitions(disk: &Disk) -> Result<Vec<Partition>> {
     let file = File::open(&disk.path).map_err(Error::io("opening", &disk.path))?;
@@ -104,6 +118,25 @@ mod tests {
         let path = |disk: &str| partition_path(Path::new(disk), 3).display().to_string();
         assert_eq!(path("/dev/sda"), "/dev/sda3");
         assert_eq!(path("/dev/nvme0n1"), "/dev/nvme0n1p3");
+    }
+
+    #[test]
+    fn a_partitions_name_tells_its_disk_and_number() {
+        let split = |path: &str| {
+            let (disk, number) = split_partition_path(Path::new(path))?;
+            Some((disk.to_str()?.to_owned(), number))
+        };
+        for (path, disk, number) in [
+            ("/dev/sda12", "/dev/sda", 12),
+            ("/dev/nvme0n1p12", "/dev/nvme0n1", 12),
+            ("/dev/mmcblk0p1", "/dev/mmcblk0", 1),
+            ("/dev/disk/by-id/wwn-0x5000c500-part3", "/dev/disk/by-id/wwn-0x5000c500", 3),
+        ] {
+            assert_eq!(split(path), Some((disk.into(), number)), "{path}");
+        }
+        for path in ["/dev/sda", "/dev/sda0", "/dev/", "/dev/disk/by-label/A-1", ""] {
+            assert_eq!(split(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nibs_job::{
     params::{DiskSelector, Pick},
 };
 
-use super::{Disk, Result, list, open_named};
+use super::{Disk, Result, list, open_named, open_place};
 use crate::Machine;
 
 const BY_ID: &str = "/dev/disk/by-id/";
@@ -50,12 +50,26 @@ impl SelectError {
 
 /// The one disk of a machine that is meant. A disk named by path may be of any kind.
 pub fn find(selector: &DiskSelector, machine: &Machine) -> Result<Disk> {
-    let disks = list(machine)?;
-    let named = match &selector.path {
-        Some(path) => open_named(machine, Path::new(path))?,
-        None => None,
-    };
-    let Some(named) = named else { return Ok(select(selector, &disks)?) };
+    let named = named(selector, |path| open_named(machine, path))?;
+    check(selector, named, machine)
+}
+
+/// The one disk that is meant, or the partition, if a path names one.
+pub fn find_place(selector: &DiskSelector, machine: &Machine) -> Result<Disk> {
+    let named = named(selector, |path| open_place(machine, path))?;
+    check(selector, named, machine)
+}
+
+fn named(
+    selector: &DiskSelector,
+    open: impl FnOnce(&Path) -> Result<Option<Disk>>,
+) -> Result<Option<Disk>> {
+    selector.path.as_ref().map_or(Ok(None), |path| open(Path::new(path)))
+}
+
+/// Holds what a path names against the rest of the selector, and seeks by that what none names.
+fn check(selector: &DiskSelector, named: Option<Disk>, machine: &Machine) -> Result<Disk> {
+    let Some(named) = named else { return Ok(select(selector, &list(machine)?)?) };
     let others = DiskSelector { path: None, ..selector.clone() };
     if matches(&others, &named) {
         return Ok(named);

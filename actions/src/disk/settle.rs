@@ -31,16 +31,24 @@ pub fn settle(machine: &Machine, claim: &Claim) -> Result<Vec<Partition>> {
     let (disk, file) = (claim.disk(), claim.file());
     let found =
         if partitions::has_table(file, disk) { partitions::read(file, disk)? } else { Vec::new() };
+    show(machine, claim, &found)?;
+    Ok(found)
+}
+
+/// Makes the kernel read a claimed disk's partition table, have these partitions whatever it reads,
+/// and waits until each has its node.
+pub(super) fn show(machine: &Machine, claim: &Claim, found: &[Partition]) -> Result<()> {
+    let (disk, file) = (claim.disk(), claim.file());
     // A kernel that rereads the table may still not understand it, having no GPT support; one that
     // does not reread it may know the partitions of the old one.
     let _ = reread(file);
-    for partition in &found {
+    for partition in found {
         if !is_known(machine, disk, partition) {
             announce(file, disk, partition)?;
         }
     }
     let patience = Instant::now() + NODE_PATIENCE;
-    for partition in &found {
+    for partition in found {
         while !is_there(machine, disk, partition) {
             if Instant::now() >= patience {
                 make_node(machine, disk, partition)?;
@@ -49,7 +57,7 @@ pub fn settle(machine: &Machine, claim: &Claim) -> Result<Vec<Partition>> {
             sleep(PAUSE);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Has the kernel read the partition table again.

@@ -12,7 +12,7 @@ use super::write::check_whole;
 use super::{Error, Result, lz4};
 
 /// The most memory that decoding xz may take, bytes. `xz -9` takes 65 MiB.
-const XZ_MEMORY: u64 = 192 << 20;
+pub(super) const XZ_MEMORY: u64 = 192 << 20;
 
 /// How much an image may need, checked before its first byte is written.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@
 //!   [`commit`]: onto the disk; [`readback`]: and whether it kept it.
 //! - [`bmap`]: what of an image need not be written, and proof of the rest.
 //! - [`pipeline`], [`stages`]: the threads, the verdict, progress.
+//! - [`unpacked`]: the same sources, digests and formats for what is no disk image.
 //! - [`layout`], [`preview`], [`look`]: what will be done, told before anything is written.
 
 mod ahead;
@@ -58,6 +59,7 @@ mod table;
 mod target;
 pub mod tuf;
 mod unpack;
+mod unpacked;
 mod workers;
 mod write;
 mod xz;
@@ -78,4 +80,5 @@ pub use source::Source;
 #[cfg(test)]
 pub(crate) use table::tests::image as table_image;
 pub use target::{Device, Target};
+pub(crate) use unpacked::unpack;
 pub use xz::xz_size;

@@ -73,6 +73,16 @@ pub enum MountError {
         /// The kernel's word.
         cause: io::Error,
     },
+    /// What the programs of an installed system need could not be put in its place.
+    #[error("preparing the system on {} to run its programs: {what}: {cause}", device.display())]
+    System {
+        /// The device.
+        device: PathBuf,
+        /// What was being done, in the gerund, to what.
+        what: String,
+        /// The kernel's word.
+        cause: io::Error,
+    },
     /// The place to mount it could not be made private.
     #[error("making a private mount namespace, {step}: {cause}; this needs CAP_SYS_ADMIN")]
     Namespace {

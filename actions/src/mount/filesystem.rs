@@ -45,13 +45,14 @@ pub fn mountable(device: &Path, wanted: Option<Filesystem>) -> Result<Filesystem
         Some("ext2" | "ext3" | "ext4") => Some(Filesystem::Ext4),
         Some("vfat") => Some(Filesystem::Vfat),
         Some("xfs") => Some(Filesystem::Xfs),
+        Some("btrfs") => Some(Filesystem::Btrfs),
         _ => None,
     };
     match filesystem {
         Some(filesystem) if wanted.is_none_or(|wanted| wanted == filesystem) => Ok(filesystem),
         _ => Err(MountError::WrongFilesystem {
             device: device.to_owned(),
-            expected: wanted.map_or("ext4, vfat or xfs", Filesystem::as_str),
+            expected: wanted.map_or("ext4, vfat, xfs or btrfs", Filesystem::as_str),
             found,
         }),
     }
@@ -91,7 +92,10 @@ mod tests {
         file.as_file().set_len(1 << 20).unwrap();
         assert_eq!(probe(file.path()).unwrap(), None);
         let error = mountable(file.path(), None).unwrap_err().to_string();
-        assert!(error.ends_with("expected ext4, vfat or xfs, found no filesystem"), "{error}");
+        assert!(
+            error.ends_with("expected ext4, vfat, xfs or btrfs, found no filesystem"),
+            "{error}"
+        );
         assert!(matches!(probe(Path::new("/absent")), Err(MountError::Probe { .. })));
     }
 }

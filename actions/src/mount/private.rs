@@ -33,6 +33,16 @@ pub enum Access {
     ReadWrite,
 }
 
+impl Access {
+    fn flags(self) -> MsFlags {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        match self {
+            Self::ReadOnly => flags | MsFlags::MS_RDONLY,
+            Self::ReadWrite => flags,
+        }
+    }
+}
+
 /// Runs `work` with the filesystem on `device` mounted; all is on the disk when this returns `Ok`.
 ///
 /// An error of `work` goes before one of unmounting, which is then only logged.
@@ -46,9 +56,8 @@ where
     T: Send,
     E: From<MountError> + Send,
 {
-    let run = || {
-        enter_private_namespace()?;
-        let mounted = Mounted::new(device, filesystem, access)?;
+    in_private_namespace(|| {
+        let mounted = Mounted::new(device, filesystem, access.flags(), first_mount_point()?)?;
         let root = mounted.root(filesystem)?;
         let result = work(&root);
         let synced = match access {
@@ -57,16 +66,19 @@ where
         };
         // The kernel refuses to unmount while a descriptor is open.
         drop(root);
-        let unmounted = synced.map_err(|cause| mounted.failure(cause)).and(mounted.unmount());
-        match (result, unmounted) {
-            (Ok(value), unmounted) => unmounted.map(|()| value).map_err(E::from),
-            (Err(error), unmounted) => {
-                if let Err(second) = unmounted {
-                    tracing::warn!("{second}");
-                }
-                Err(error)
-            }
-        }
+        mounted.end(result, synced)
+    })
+}
+
+/// Runs `work` on a thread of its own, whose mounts nobody else sees.
+pub(super) fn in_private_namespace<T, E>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E>
+where
+    T: Send,
+    E: From<MountError> + Send,
+{
+    let run = || {
+        enter_private_namespace()?;
+        work()
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("mount".into()).spawn_scoped(scope, run);
@@ -86,27 +98,31 @@ fn enter_private_namespace() -> Result<(), MountError> {
 }
 
 /// A mounted filesystem; unmounts when dropped, at worst lazily.
-struct Mounted {
+pub(super) struct Mounted {
     device: PathBuf,
     point: Option<&'static str>,
 }
 
+fn first_mount_point() -> Result<&'static str, MountError> {
+    let point = MOUNT_POINTS.into_iter().find(|point| Path::new(point).is_dir());
+    point.ok_or_else(|| MountError::Namespace {
+        step: "looking for a directory to mount over, such as /mnt",
+        cause: io::ErrorKind::NotFound.into(),
+    })
+}
+
 impl Mounted {
-    fn new(device: &Path, filesystem: Filesystem, access: Access) -> Result<Self, MountError> {
-        let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        if access == Access::ReadOnly {
-            flags |= MsFlags::MS_RDONLY;
-        }
+    pub(super) fn new(
+        device: &Path,
+        filesystem: Filesystem,
+        flags: MsFlags,
+        point: &'static str,
+    ) -> Result<Self, MountError> {
         let options = match filesystem {
             // File names in a job are UTF-8; the kernel's default for FAT is Latin-1.
             Filesystem::Vfat => Some("utf8=1"),
-            Filesystem::Ext4 | Filesystem::Xfs => None,
+            Filesystem::Ext4 | Filesystem::Xfs | Filesystem::Btrfs => None,
         };
-        let point = MOUNT_POINTS.into_iter().find(|point| Path::new(point).is_dir());
-        let point = point.ok_or_else(|| MountError::Namespace {
-            step: "looking for a directory to mount over, such as /mnt",
-            cause: io::ErrorKind::NotFound.into(),
-        })?;
         let name = filesystem.as_str();
         match mount(Some(device), point, Some(name), flags, options) {
             Ok(()) => Ok(Self { device: device.to_owned(), point: Some(point) }),
@@ -121,7 +137,7 @@ impl Mounted {
         }
     }
 
-    fn root(&self, filesystem: Filesystem) -> Result<Root, MountError> {
+    pub(super) fn root(&self, filesystem: Filesystem) -> Result<Root, MountError> {
         let keeps_owners = filesystem != Filesystem::Vfat;
         let point = self.point.unwrap_or(MOUNT_POINTS[0]);
         Root::open(Path::new(point), keeps_owners).map_err(|cause| MountError::Mount {
@@ -129,6 +145,24 @@ impl Mounted {
             filesystem: filesystem.as_str(),
             cause,
         })
+    }
+
+    /// Unmounts after work with that result: its error goes before one of syncing or unmounting.
+    pub(super) fn end<T, E: From<MountError>>(
+        self,
+        result: Result<T, E>,
+        synced: io::Result<()>,
+    ) -> Result<T, E> {
+        let unmounted = synced.map_err(|cause| self.failure(cause)).and(self.unmount());
+        match (result, unmounted) {
+            (Ok(value), unmounted) => unmounted.map(|()| value).map_err(E::from),
+            (Err(error), unmounted) => {
+                if let Err(second) = unmounted {
+                    tracing::warn!("{second}");
+                }
+                Err(error)
+            }
+        }
     }
 
     fn failure(&self, cause: io::Error) -> MountError {

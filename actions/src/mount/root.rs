@@ -89,6 +89,22 @@ impl Root {
         Ok(Self { directory, keeps_owners })
     }
 
+    /// The tree below one of its directories.
+    pub(crate) fn below(&self, directory: OwnedFd) -> Self {
+        Self { directory, keeps_owners: self.keeps_owners }
+    }
+
+    /// Whether the filesystem stores owners and modes.
+    pub(crate) fn keeps_owners(&self) -> bool {
+        self.keeps_owners
+    }
+
+    /// A directory; the root by an empty path.
+    pub(crate) fn open_directory(&self, path: &Path) -> nix::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        self.open_beneath(path, OFlag::O_DIRECTORY)
+    }
+
     /// Waits until all that was written is on the disk.
     pub fn sync(&self) -> io::Result<()> {
         Ok(syncfs(&self.directory)?)
@@ -98,6 +114,15 @@ impl Root {
     pub fn free(&self) -> io::Result<u64> {
         let room = fstatvfs(&self.directory)?;
         Ok(room.blocks_available() * room.fragment_size())
+    }
+
+    /// Opens the file `path` for reading.
+    pub fn open_file(&self, path: &Path) -> Result<File, FileError> {
+        self.open_beneath(path, OFlag::O_RDONLY).map(File::from).map_err(|errno| FileError::Io {
+            operation: "opening",
+            path: path.to_owned(),
+            cause: errno.into(),
+        })
     }
 
     /// Reads the regular file `path`, at most `limit` bytes of it.

@@ -28,7 +28,7 @@ pub fn explain(params: &StreamImage, context: &Context) -> Result<Explanation, E
     let sink = Arc::new(Warnings::new(context.sink.clone()));
     let context = &Context { sink: sink.clone(), ..context.clone() };
     let mut refusals = Refusals::default();
-    let found = disk::find(&params.disk, &context.machine);
+    let found = disk::find_place(&params.disk, &context.machine);
     let disk = refusals.unless(found.map_err(Error::Disk))?;
     let seen = match &disk {
         Some(disk) => Some(see_disk(params, disk, context, &mut refusals)?),

@@ -12,7 +12,7 @@ use crate::{Context, Error, image};
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Restarts {
+pub(crate) struct Restarts {
     /// How long it may go on without getting further.
     patience: Duration,
     /// The furthest byte that was reached, and when that was.
@@ -20,12 +20,12 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self { patience, furthest: None }
     }
 
     /// Says why, and waits if need be, if starting over may help; otherwise gives the error back.
-    pub(super) fn after(&mut self, error: Error, context: &Context) -> Result<(), Error> {
+    pub(crate) fn after(&mut self, error: Error, context: &Context) -> Result<(), Error> {
         let Error::Image(image::Error::NotResumable { offset, .. }) = &error else {
             return Err(error);
         };

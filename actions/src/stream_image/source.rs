@@ -16,24 +16,24 @@ use crate::image::{
 use crate::{Context, Error, Stop};
 
 /// An image that is there to be read.
-pub(super) struct Opened {
-    pub(super) source: Box<dyn Source>,
+pub(crate) struct Opened {
+    pub(crate) source: Box<dyn Source>,
     /// Digests of the bytes as served.
-    pub(super) served: Expected,
+    pub(crate) served: Expected,
     /// Digests of the image.
-    pub(super) whole: Expected,
+    pub(crate) whole: Expected,
     /// Bytes that the image has at least, where its end tells.
-    pub(super) at_least: Option<u64>,
+    pub(crate) at_least: Option<u64>,
 }
 
 impl Opened {
     /// Whether any digest proves the bytes.
-    pub(super) fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         !self.served.is_empty() || !self.whole.is_empty()
     }
 
     /// Refuses a disk for which the image is known to be too large.
-    pub(super) fn check_fits(&self, disk: &Disk) -> Result<(), image::Error> {
+    pub(crate) fn check_fits(&self, disk: &Disk) -> Result<(), image::Error> {
         match self.at_least {
             Some(needed) if needed > disk.size => Err(image::Error::TooSmall {
                 disk: disk.path.clone(),
@@ -47,7 +47,7 @@ impl Opened {
 }
 
 /// Asks for the image.
-pub(super) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
+pub(crate) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
     if let Some(tuf) = &image.tuf {
         return open_target(image, tuf, context, stop);
     }
@@ -108,7 +108,7 @@ fn open_target(image: &Image, tuf: &Tuf, context: &Context, stop: &Stop) -> Resu
 }
 
 /// The places where the image may be, in words.
-pub(super) fn places(image: &Image) -> Vec<String> {
+pub(crate) fn places(image: &Image) -> Vec<String> {
     match &image.tuf {
         Some(tuf) => vec![format!("an image of the TUF repository {}", tuf.metadata_url)],
         None => image.locations().iter().map(ToString::to_string).collect(),
@@ -116,12 +116,12 @@ pub(super) fn places(image: &Image) -> Vec<String> {
 }
 
 /// Where the image is, in words.
-pub(super) fn place(image: &Image) -> impl fmt::Display {
+pub(crate) fn place(image: &Image) -> impl fmt::Display {
     places(image).join(" or ")
 }
 
 /// A transfer of the image, or of what belongs to it.
-pub(super) fn fetch(
+pub(crate) fn fetch(
     image: &Image,
     urls: Vec<Url>,
     context: &Context,

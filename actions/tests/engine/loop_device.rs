@@ -135,6 +135,30 @@ fn an_image_without_a_gpt_is_as_good_as_any() {
 }
 
 #[test]
+fn an_image_onto_a_partition_leaves_the_rest_of_the_disk_alone() {
+    let Some(device) = Loop::attach(24 << 20, &["--partscan"]) else { return };
+    device.run(file(&image(8 << 20)).path(), &json!({})).0.unwrap();
+    let named = disk::open_named(&Machine::default(), &device.node).unwrap().unwrap();
+    let partition = disk::partitions(&named).unwrap().remove(0);
+    let on_it = json!({ "path": partition.path });
+    let before = device.bytes();
+
+    let too_large = vec![7; partition.size as usize + 512];
+    let (refused, _) = device.run_on(file(&too_large).path(), &json!({}), &on_it);
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains(partition.path.to_str().unwrap()), "{error}");
+    assert!(device.bytes() == before);
+
+    let filesystem = vec![7; 1 << 20];
+    let (done, _) = device.run_on(file(&encode("gzip", &filesystem)).path(), &json!({}), &on_it);
+    assert_eq!(done.unwrap().installed_disk.as_deref(), Some(&*device.node));
+    let after = device.bytes();
+    let (start, end) = (partition.start as usize, (partition.start + partition.size) as usize);
+    assert!(after[start..].starts_with(&filesystem));
+    assert!(after[..start] == before[..start] && after[end..] == before[end..]);
+}
+
+#[test]
 fn a_busy_or_too_small_disk_is_refused_untouched() {
     let Some(device) = Loop::attach(8 << 20, &[]) else { return };
     let before = device.bytes();

@@ -48,6 +48,11 @@ pub(super) async fn run(
     let ended = Executor::new(Arc::new(runner), Limits::default(), cancel).run(job, journal).await;
     if let Some(change) = ended.then {
         info!("the job is done, and asks for: {change}");
+        // Who runs this process as an action has to hear of its end before the machine goes.
+        if let Some(asked) = power::ask_hook(change) {
+            asked?;
+            return Ok(Exit::Done);
+        }
         let Err(error) = power::perform(change);
         return Err(error.into());
     }

@@ -7,6 +7,7 @@ mod check;
 mod explain;
 mod explanation;
 mod here;
+pub mod image_action;
 mod inventory;
 mod job_file;
 mod local;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use nibs_actions::{Context, Done, Error, Machine, Sink, Stop, http};
-use nibs_job::{LogLevel, Progress, Task};
+use nibs_bottlerocket::net_toml::Lease;
+use nibs_job::params::{Content, NetFrom};
+use nibs_job::{Class, LogLevel, Progress, Span, Task};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{Attempt, Failure, Notes, Runner};
 use crate::net::Network;
+use crate::net::ask::{AskError, Question, ask};
 
 /// Runs actions on this machine.
 #[derive(Debug)]
@@ -29,12 +32,48 @@ impl ThisMachine {
         self.network = Some(network);
         self
     }
+
+    /// The lease that a task may need: the agent's own, or else, if the task is about one, what a
+    /// server says when it is asked.
+    fn lease(&self, task: &Task, attempt: &Attempt) -> Result<Option<Lease>, Failure> {
+        let network = self.network.as_ref().and_then(|network| network.borrow().clone());
+        if let Some(network) = &network {
+            return Ok(Some(network.into()));
+        }
+        let Some(Span(patience)) = asks_for_lease(task) else { return Ok(None) };
+        match ask(&Question::of_the_machine(patience), &attempt.cancel) {
+            Ok(network) => Ok(Some((&network).into())),
+            Err(AskError::Cancelled) => Err(Failure::Cancelled),
+            Err(error) => {
+                let class = match error {
+                    AskError::Silent { .. } => Class::Transient,
+                    _ => Class::Environment,
+                };
+                Err(Failure::Failed { class, message: error.to_string() })
+            }
+        }
+    }
+}
+
+/// Whether a task is about the machine's lease, and how long one may be asked for.
+fn asks_for_lease(task: &Task) -> Option<Span> {
+    match task {
+        Task::Bottlerocket(with) => {
+            let net = with.net.as_ref().filter(|net| net.from == Some(NetFrom::Lease));
+            net.map(|net| net.timeout)
+        }
+        Task::WriteFiles(with) => with.files.iter().find_map(|file| match &file.content {
+            Content::Netplan(netplan) => Some(netplan.timeout),
+            Content::Text(_) | Content::Base64(_) => None,
+        }),
+        _ => None,
+    }
 }
 
 impl Runner for ThisMachine {
     fn run(&self, task: &Task, attempt: Attempt) -> Result<Done, Failure> {
-        let network = self.network.as_ref().and_then(|network| network.borrow().clone());
-        let machine = Machine { lease: network.as_ref().map(Into::into), ..Machine::default() };
+        let lease = self.lease(task, &attempt)?;
+        let machine = Machine { lease, ..Machine::default() };
         let context = Context {
             machine,
             stop: Stop { cancel: attempt.cancel, deadline: attempt.deadline },

@@ -5,11 +5,12 @@
 //! that is named, or that booted) and takes the first lease; it does not give up. The [`Keeper`]
 //! that it returns renews the lease for as long as it lives, and starts over when the lease is
 //! lost. An agent that runs as an ordinary process calls none of this, and uses the [`resolver`]
-//! alone.
+//! alone; what its machine would be leased it can [`ask`](ask::ask).
 //!
 //! Interfaces that did not win stay switched on, without an address: a switched-off interface
 //! tells nothing of its link, which the inventory reports.
 
+pub mod ask;
 mod configuration;
 mod configure;
 mod dhcp;

@@ -204,7 +204,8 @@ async fn seek(link: Interface, vlan: Option<VlanId>, sys: PathBuf) -> (Won, Pack
     }
 }
 
-async fn try_seek(interface: Interface) -> io::Result<(Won, PacketSocket)> {
+/// Asks on one interface until it has a lease, or its socket fails.
+pub(super) async fn try_seek(interface: Interface) -> io::Result<(Won, PacketSocket)> {
     let socket = PacketSocket::open(interface.index)?;
     let seed = RandomState::new().hash_one(interface.mac);
     let mut client = Client::new(interface.mac, seed, Instant::now());

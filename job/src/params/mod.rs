@@ -19,19 +19,33 @@ macro_rules! checked_on_decode {
 mod boot_order;
 mod bottlerocket;
 mod disk;
+mod extract_archive;
 mod image;
+mod kexec;
+mod layout;
 mod partition;
 mod power;
+mod run_command;
+mod storage;
 mod stream_image;
 mod tuf;
+mod volume;
 mod write_files;
 
 pub use boot_order::{BootOrder, BootPolicy};
 pub use bottlerocket::{Bootconfig, Bottlerocket, Duplicates, Net, NetFrom, SecureBoot, UserData};
 pub use disk::{DiskSelector, Pick};
+pub use extract_archive::ExtractArchive;
 pub use image::{Bmap, DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
+pub use kexec::Kexec;
+pub use layout::{
+    Format, MakeFilesystem, NewPartition, PartitionDisk, PartitionUse, TableKind, WipeDisk,
+};
 pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
+pub use run_command::RunCommand;
+pub use storage::{Storage, StorageStep};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
-pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};
+pub use volume::Volume;
+pub use write_files::{Content, Filesystem, Mode, Netplan, NewFile, WriteFiles};

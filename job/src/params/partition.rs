@@ -11,9 +11,13 @@ use uuid::Uuid;
     rename_all = "kebab-case",
     remote = "Self",
     default,
-    expecting = "a table with number, name, type-guid or label"
+    expecting = "a table with path, number, name, type-guid or label"
 )]
 pub struct PartitionSelector {
+    /// Device node, such as `/dev/nvme0n1p3`, or any link to it; `/dev/disk/by-id/…-part3` works
+    /// without udev. Whatever device that is, no other criterion goes with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Number in the partition table, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
@@ -32,7 +36,19 @@ pub struct PartitionSelector {
 impl PartitionSelector {
     fn checked(self) -> Result<Self, String> {
         if self == Self::default() {
-            return Err("names no partition; expected number, name, type-guid or label".into());
+            return Err(
+                "names no partition; expected path, number, name, type-guid or label".into()
+            );
+        }
+        if let Some(path) = &self.path {
+            if (Self { path: None, ..self.clone() }) != Self::default() {
+                return Err(
+                    "path names the partition; expected no other criterion beside it".into()
+                );
+            }
+            if !path.starts_with("/dev/") {
+                return Err("path must be a device node below /dev".into());
+            }
         }
         if self.number == Some(0) {
             return Err("number must be at least 1, the first partition".into());
@@ -55,6 +71,7 @@ fn guid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::E
 impl std::fmt::Display for PartitionSelector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut criteria = Vec::new();
+        criteria.extend(self.path.as_ref().map(|path| format!("path {path:?}")));
         criteria.extend(self.number.map(|number| format!("number {number}")));
         criteria.extend(self.name.as_ref().map(|name| format!("name {name:?}")));
         criteria.extend(self.type_guid.map(|guid| format!("type-guid {guid}")));

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{DiskSelector, Image};
 
-/// Streams an image onto a whole disk.
+/// Streams an image onto a whole disk, or onto a partition that `disk.path` names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
 pub struct StreamImage {
     /// The image.
     pub image: Image,
-    /// The disk that is overwritten.
+    /// The disk, or the partition by its path, that is overwritten.
     pub disk: DiskSelector,
     /// What is proven of the disk beyond that every write to it succeeded.
     #[serde(default, skip_serializing_if = "Verify::is_default")]

@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use base64::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::{DiskSelector, PartitionSelector};
-use crate::Secret;
+use crate::{Secret, Span};
+
+/// How long a DHCP server is asked for the lease that a file is made of.
+const DEFAULT_LEASE_TIMEOUT: Span = Span(Duration::from_secs(2 * 60));
 
 /// Writes files into the filesystem of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", remote = "Self", expecting = "a table")]
 pub struct WriteFiles {
     /// The disk that holds the partition. Default: the disk that an earlier action of the same
-    /// job wrote, else every disk is searched and one partition must fit.
+    /// job wrote, else every disk is searched and one partition must fit. Not with the partition's
+    /// path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSelector>,
     /// The partition that holds the filesystem.
@@ -26,6 +31,17 @@ pub struct WriteFiles {
     /// The files, written in this order.
     pub files: Vec<NewFile>,
 }
+
+impl WriteFiles {
+    fn checked(self) -> Result<Self, String> {
+        if self.disk.is_some() && self.partition.path.is_some() {
+            return Err("has both disk and partition.path; expected one of them".into());
+        }
+        Ok(self)
+    }
+}
+
+checked_on_decode!(WriteFiles);
 
 /// A filesystem that files can be written into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +54,8 @@ pub enum Filesystem {
     Vfat,
     /// XFS.
     Xfs,
+    /// Btrfs, its default subvolume.
+    Btrfs,
 }
 
 impl Filesystem {
@@ -47,6 +65,7 @@ impl Filesystem {
             Self::Ext4 => "ext4",
             Self::Vfat => "vfat",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
 }
@@ -77,19 +96,39 @@ pub struct NewFile {
     pub gid: u32,
 }
 
-/// The bytes of a file, as text or, for what is no text, in base64.
+/// The bytes of a file: as text or, for what is no text, in base64; or how they are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// UTF-8 text, written as it is.
     Text(Secret),
     /// Standard base64 with padding; white space does not count.
     Base64(Secret),
+    /// A configuration for netplan, made of the machine's DHCP lease.
+    Netplan(Netplan),
+}
+
+/// A static network for netplan, made of the machine's DHCP lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
+pub struct Netplan {
+    /// What the installed system calls the interface. Default: it is known by its MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// How long a DHCP server is asked, where the agent has no lease of its own.
+    #[serde(default = "default_lease_timeout")]
+    pub timeout: Span,
+}
+
+fn default_lease_timeout() -> Span {
+    DEFAULT_LEASE_TIMEOUT
 }
 
 impl Content {
-    /// The bytes that the file will hold.
+    /// The bytes that the file will hold; none of a file that is yet to be made.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
         match self {
+            Self::Netplan(_) => Ok(Vec::new()),
             Self::Text(text) => Ok(text.expose().as_bytes().to_vec()),
             Self::Base64(text) => {
                 let digits: String = text.expose().split_ascii_whitespace().collect();
@@ -146,6 +185,8 @@ struct FileDoc {
     content: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_base64: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    netplan: Option<Netplan>,
     #[serde(default = "default_mode")]
     mode: Mode,
     #[serde(default = "default_directory_mode")]
@@ -174,10 +215,15 @@ impl TryFrom<FileDoc> for NewFile {
                 doc.path
             ));
         }
-        let content = match (doc.content, doc.content_base64) {
-            (Some(text), None) => Content::Text(text),
-            (None, Some(text)) => Content::Base64(text),
-            _ => return Err("exactly one of content and content-base64 must be given".into()),
+        let content = match (doc.content, doc.content_base64, doc.netplan) {
+            (Some(text), None, None) => Content::Text(text),
+            (None, Some(text), None) => Content::Base64(text),
+            (None, None, Some(netplan)) => Content::Netplan(netplan),
+            _ => {
+                return Err(
+                    "exactly one of content, content-base64 and netplan must be given".into()
+                );
+            }
         };
         content.bytes()?;
         Ok(Self {
@@ -193,14 +239,16 @@ impl TryFrom<FileDoc> for NewFile {
 
 impl From<NewFile> for FileDoc {
     fn from(file: NewFile) -> Self {
-        let (content, content_base64) = match file.content {
-            Content::Text(text) => (Some(text), None),
-            Content::Base64(text) => (None, Some(text)),
+        let (content, content_base64, netplan) = match file.content {
+            Content::Text(text) => (Some(text), None, None),
+            Content::Base64(text) => (None, Some(text), None),
+            Content::Netplan(netplan) => (None, None, Some(netplan)),
         };
         Self {
             path: file.path.to_string_lossy().into_owned(),
             content,
             content_base64,
+            netplan,
             mode: file.mode,
             directory_mode: file.directory_mode,
             uid: file.uid,
@@ -238,6 +286,24 @@ mod tests {
         assert!(file(json!({"path": "/a", "content-base64": "!"})).unwrap_err().contains("base64"));
         let bytes = file(json!({"path": "/a", "content-base64": "AAH/\n/w=="})).unwrap();
         assert_eq!(bytes.content.bytes().unwrap(), [0, 1, 255, 255]);
+        let both = json!({"path": "/a", "content": "", "netplan": {}});
+        assert!(file(both).unwrap_err().contains("exactly one"));
+    }
+
+    #[test]
+    fn a_partition_by_path_goes_with_no_disk_and_no_other_criterion() {
+        let write = |more: serde_json::Value| {
+            let mut with = json!({"partition": {"path": "/dev/sda1"}, "files": []});
+            with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            crate::decode::decode::<WriteFiles>(with).map_err(|e| e.to_string())
+        };
+        write(json!({})).unwrap();
+        let error = write(json!({"disk": {"serial": "A"}})).unwrap_err();
+        assert!(error.contains("has both disk and partition.path"), "{error}");
+        let error = write(json!({"partition": {"path": "/dev/sda1", "number": 1}})).unwrap_err();
+        assert!(error.contains("expected no other criterion"), "{error}");
+        let error = write(json!({"partition": {"path": "sda1"}})).unwrap_err();
+        assert!(error.contains("below /dev"), "{error}");
     }
 
     #[test]

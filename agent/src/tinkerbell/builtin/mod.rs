@@ -3,9 +3,28 @@
 //! The same environment, defaults, accepted values and meaning of failures as the images that bear
 //! these names; one file for each action. What is not known by name is run as a container.
 
+mod archive2disk;
+mod cexec;
+mod grub2disk;
+mod image;
+mod image2disk;
+mod kexec;
+mod nibs;
+mod reboot;
+mod rootio;
+mod syslinux;
+mod system;
+mod target;
+mod variables;
+mod waitdaemon;
+mod writefile;
+
 use std::collections::BTreeMap;
 
 use nibs_job::{Secret, Task};
+
+/// Variables without which `cexec` ends with an exit code of its own.
+pub const CEXEC_REQUIRED: [&str; 3] = cexec::REQUIRED;
 
 /// What an action is given.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +45,19 @@ pub struct BadInput(pub String);
 pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 
 /// The standard actions, by the last element of their image's name.
-const BUILTINS: &[(&str, Translate)] = &[];
+const BUILTINS: &[(&str, Translate)] = &[
+    ("archive2disk", archive2disk::translate),
+    ("image2disk", image2disk::translate),
+    ("writefile", writefile::translate),
+    ("cexec", cexec::translate),
+    ("kexec", kexec::translate),
+    ("rootio", rootio::translate),
+    ("grub2disk", grub2disk::translate),
+    ("syslinux", syslinux::translate),
+    ("reboot", reboot::translate),
+    ("waitdaemon", waitdaemon::translate),
+    ("nibs", nibs::translate),
+];
 
 /// The name by which a built-in action is known: the last path element of an image reference,
 /// without registry, tag and digest.
@@ -34,6 +65,11 @@ pub fn name_of(image: &str) -> &str {
     let without_digest = image.split('@').next().unwrap_or_default();
     let last = without_digest.rsplit('/').next().unwrap_or_default();
     last.split(':').next().unwrap_or_default()
+}
+
+/// The name itself, if it is one of a built-in action.
+pub fn known(name: &str) -> Option<&'static str> {
+    BUILTINS.iter().map(|(known, _)| *known).find(|known| *known == name)
 }
 
 /// The built-in action of a name.
@@ -47,8 +83,19 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// What an action makes of an environment.
+    pub(super) fn translated(
+        translate: Translate,
+        environment: &[(&str, &str)],
+    ) -> Result<Task, String> {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), Secret::new(*value));
+        let environment = environment.iter().map(pair).collect();
+        let inputs = Inputs { environment: &environment, command: &[] };
+        translate(inputs).map_err(|error| error.to_string())
+    }
 
     #[test]
     fn an_action_is_known_by_the_last_element_of_its_image() {
