@@ -36,6 +36,8 @@ pub struct Machine {
     pub efivars: PathBuf,
     /// What lasts as long as the machine is up.
     pub run: PathBuf,
+    /// An OCI image layout with the container images that came along.
+    pub images: PathBuf,
     /// The DHCP lease by which this process keeps the machine's network up; none if another does.
     pub lease: Option<Lease>,
 }
@@ -48,6 +50,7 @@ impl Default for Machine {
             proc: "/proc".into(),
             efivars: "/sys/firmware/efi/efivars".into(),
             run: "/run".into(),
+            images: "/images".into(),
             lease: None,
         }
     }
