@@ -27,7 +27,7 @@ readonly PACKAGES=(
     bzip2 dosfstools e2fsprogs gdisk grub-efi-amd64-bin lz4 mmdebstrap mtools xfsprogs xz-utils zstd
     ca-certificates
     # lab
-    dnsmasq-base iproute2 ipxe openssl ovmf qemu-system-x86 sbsigntool util-linux
+    busybox-static dnsmasq-base docker-registry iproute2 ipxe openssl ovmf podman qemu-system-x86 sbsigntool skopeo util-linux
     # lint
     python3-pip shellcheck
 )

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeWriter, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,10 @@ impl Program {
             cause,
         };
         let found = self.find()?;
+        // The C library would take what the kernel cannot run for a shell's script.
+        if is_foreign(&found) {
+            return Err(failed(io::Error::from_raw_os_error(libc::ENOEXEC)));
+        }
         let mut command = Command::new(found);
         command.arg0(self.name()).args(&self.words[1..]).current_dir(&self.directory).env_clear();
         command.envs(self.environment.iter().map(|(key, value)| (key, value.expose())));
@@ -130,4 +134,17 @@ impl Program {
         let mut places = path.split(':').map(|place| self.directory.join(place).join(name));
         places.find(is_program).ok_or_else(|| not_found(format!("PATH ({path})")))
     }
+}
+
+/// Whether a program is for machines of another kind (ELF, `e_machine` of its header).
+fn is_foreign(program: &Path) -> bool {
+    let mut head = [0; 20];
+    let read = fs::File::open(program).and_then(|mut file| file.read_exact(&mut head));
+    let machine = u16::from_le_bytes([head[18], head[19]]);
+    let own: &[u16] = match std::env::consts::ARCH {
+        "x86_64" => &[libc::EM_X86_64, libc::EM_386],
+        "aarch64" => &[libc::EM_AARCH64, libc::EM_ARM],
+        _ => return false,
+    };
+    read.is_ok() && head.starts_with(b"\x7fELF") && !own.contains(&machine)
 }

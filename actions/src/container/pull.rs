@@ -94,7 +94,7 @@ fn speaks_tls(
     context: &Context,
 ) -> image::Result<bool> {
     let url = format!("https://{}/v2/", reference.registry);
-    let ask = client.get(url).timeout(PROBE_TIMEOUT).send();
+    let ask = async { client.get(url).timeout(PROBE_TIMEOUT).send().await };
     let stop: &Stop = &context.stop;
     Ok(context.runtime.block_on(stop.guard(ask))?.is_ok())
 }

@@ -98,7 +98,9 @@ fn attempt(
             .name("container".into())
             .spawn_scoped(scope, move || inside::run(task, &feed, &say));
         let thread = thread.map_err(|cause| other(thread_error(cause)))?;
-        let fed = feed_all(&image, params, context, send, &said);
+        let fed = feed_all(&image, params, context, &send, &said);
+        // Whoever still waits for a layer learns that none comes.
+        drop(send);
         let ended = if fed.is_ok() { watch(context, &said) } else { Ok(None) };
         let ran = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, PullError>((fed, ended, ran))
@@ -131,8 +133,11 @@ fn find(params: &RunContainer, context: &Context) -> Result<Image, PullError> {
         None => (pull::find(params, context)?, params.image.reference.registry.clone()),
     };
     let size = Size(image.layers.iter().map(|layer| layer.size).sum());
-    let layers = image.layers.len();
-    context.info(format!("{}: {layers} layers, {size}, from {from}", params.image));
+    let layers = match image.layers.len() {
+        1 => "one layer".into(),
+        several => format!("{several} layers"),
+    };
+    context.info(format!("{}: {size} in {layers}, from {from}", params.image));
     Ok(image)
 }
 
@@ -141,7 +146,7 @@ fn feed_all(
     image: &Image,
     params: &RunContainer,
     context: &Context,
-    send: SyncSender<Feed>,
+    send: &SyncSender<Feed>,
     said: &Receiver<Said>,
 ) -> Result<(), PullError> {
     let name = params.image.to_string();

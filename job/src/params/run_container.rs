@@ -117,7 +117,8 @@ pub enum NetworkNamespace {
 }
 
 impl RunContainer {
-    fn checked(self) -> Result<Self, String> {
+    /// Fails, in words, if what was put together cannot be meant; decoding has done so already.
+    pub fn checked(self) -> Result<Self, String> {
         if self.username.is_some() != self.password.is_some() {
             return Err("username and password belong together; one is missing".into());
         }
