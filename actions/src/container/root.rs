@@ -167,8 +167,8 @@ impl Root {
         also: CloneFlags,
     ) -> Result<(Self, Room)> {
         enter_namespace(also)?;
-        // Modes are those of the image.
-        umask(Mode::empty());
+        // What runs in a container expects no other.
+        umask(Mode::from_bits_truncate(0o022));
         let opened = |path: &Path| {
             let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
             open(path, flags, Mode::empty()).map_err(prepare(format!("opening {}", path.display())))

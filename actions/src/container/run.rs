@@ -1,6 +1,7 @@
 //! From an image's name to its program's end: the action's side of it.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 use nibs_job::params::RunContainer;
 use nibs_job::{HexDigest, Progress, Size};
 use sha2::{Digest, Sha256};
-use std::os::unix::process::ExitStatusExt;
 
 use super::end::GRACE;
 use super::error::Error;
@@ -109,11 +109,12 @@ fn attempt(
     let whole = ran.map_err(other)?;
     fed?;
     let status = ended.map_err(|interrupted| PullError::Other(interrupted.into()))?;
+    // Not before all of it is heard, whatever it was: nothing is logged after an action's end.
+    let said = [err.last(), out.last()];
     match (whole, status) {
         (Some(()), Some(status)) if status.success() => Ok(()),
         (Some(()), Some(status)) => {
             let words = program::words(&image.config, &params.command);
-            let said = [err.last(), out.last()];
             Err(other(Error::Ended {
                 image: params.image.to_string(),
                 program: words.into_iter().next().unwrap_or_default(),

@@ -113,6 +113,30 @@ fn a_registry_that_is_away_is_tried_five_times() {
 }
 
 #[test]
+fn of_several_architectures_it_is_the_machines() {
+    let Some(mut bench) = Bench::new() else { return };
+    let config = json!({ "Entrypoint": ["/bin/sh", "-c", "echo mine"] });
+    bench.image("example.com/one:1", vec![], &config);
+    let index = fs::read_to_string(bench.layout.path.join("index.json")).unwrap();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let of = |digest: &Value, architecture: &str| {
+        let platform = json!({ "os": "linux", "architecture": architecture });
+        json!({ "digest": digest, "size": 1, "platform": platform })
+    };
+    // Those that Nibs is built for; and what some builders put beside them.
+    let (mine, other) = (&index["manifests"][0]["digest"], json!("sha256:00"));
+    let all = [of(mine, "amd64"), of(mine, "arm64"), of(&other, "riscv64"), of(&other, "unknown")];
+    bench.layout.add("example.com/all:1", json!({ "manifests": all }).to_string().as_bytes());
+    bench.run(json!({ "image": "example.com/all:1" })).unwrap();
+    assert!(bench.ears.heard("mine"), "{}", bench.ears.all());
+
+    let foreign = json!({ "manifests": [of(&other, "riscv64")] }).to_string();
+    bench.layout.add("example.com/foreign:1", foreign.as_bytes());
+    let error = bench.run(json!({ "image": "example.com/foreign:1" })).unwrap_err().to_string();
+    assert!(error.contains("there is: linux/riscv64"), "{error}");
+}
+
+#[test]
 fn what_came_along_is_looked_at_first_and_needs_no_registry() {
     let Some(mut bench) = Bench::new() else { return };
     let config = json!({ "Entrypoint": ["/bin/sh", "-c", "echo along"] });
