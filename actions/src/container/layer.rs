@@ -116,7 +116,8 @@ impl Unpacker {
         }
         self.make(entry, kind, &path).map_err(failed)?;
         if let Some(made) = &mut self.made {
-            made.extend(path.ancestors().map(Path::to_owned));
+            // Above one that is known, all are.
+            let _ = path.ancestors().all(|ancestor| made.insert(ancestor.to_owned()));
         }
         Ok(())
     }

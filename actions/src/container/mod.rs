@@ -21,7 +21,8 @@
 //! `libcontainer` 0.7 (youki) fails without a cgroup2 at `/sys/fs/cgroup` (an initramfs has none
 //! mounted, older systems have version 1 there), fails where `/dev` is the machine's own (it makes
 //! `/dev/fd`, which is there), forks by a bare clone3(2), which a process with threads must not do,
-//! and adds 1.1 MiB to the compressed agent.
+//! and adds up to 1.1 MiB to the compressed agent (a static program that only starts a container with
+//! it, less one that does nothing).
 //!
 //! - [`image`]: what an image is made of; [`layout`], [`pull`]: where it is.
 //! - [`room`]: whether it fits. [`layer`]: its files.

@@ -63,6 +63,12 @@ impl Bench {
             eprintln!("skipped: needs root");
             return None;
         }
+        let unshared =
+            Command::new("unshare").args(["--mount", "--pid", "--fork", "true"]).status();
+        if !unshared.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: needs util-linux, and to be allowed to make namespaces");
+            return None;
+        }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
         let Some(busybox) = busybox.into_iter().find(|path| path.exists()) else {
             eprintln!("skipped: needs Debian's busybox-static");
