@@ -7,7 +7,7 @@ use nibs_job::Class;
 use serde_json::{Value, json};
 
 use super::images::{Layer, Packed};
-use super::support::{Bench, Registry};
+use super::support::{Bench, Door, Registry};
 use super::web::{Answer, Web};
 
 /// An image `NAME` in a registry, and not in the bench's layout any more.
@@ -26,7 +26,9 @@ fn pushed(bench: &mut Bench, registry: &Registry, name: &str) -> String {
 
 #[test]
 fn an_image_is_pulled_by_tag_and_by_digest() {
-    let (Some(mut bench), Some(registry)) = (Bench::new(), Registry::start(false)) else { return };
+    let (Some(mut bench), Some(registry)) = (Bench::new(), Registry::start(Door::Open)) else {
+        return;
+    };
     let digest = pushed(&mut bench, &registry, "os/demo:1");
     let address = &registry.address;
     for name in [format!("{address}/os/demo:1"), format!("{address}/os/demo:9@{digest}")] {
@@ -49,7 +51,9 @@ fn an_image_is_pulled_by_tag_and_by_digest() {
 
 #[test]
 fn a_registry_with_users_lets_the_right_one_in() {
-    let (Some(mut bench), Some(registry)) = (Bench::new(), Registry::start(true)) else { return };
+    let (Some(mut bench), Some(registry)) = (Bench::new(), Registry::start(Door::Users)) else {
+        return;
+    };
     pushed(&mut bench, &registry, "os/demo:1");
     let image = format!("{}/os/demo:1", registry.address);
     bench.run(json!({ "image": image, "username": "me", "password": "hunter2" })).unwrap();
@@ -61,6 +65,19 @@ fn a_registry_with_users_lets_the_right_one_in() {
     let wrong = json!({ "image": image, "username": "me", "password": "wrong-one" });
     let error = bench.run(wrong).unwrap_err().to_string();
     assert!(error.contains("401") && !error.contains("wrong-one"), "{error}");
+}
+
+#[test]
+fn a_registry_whose_certificate_nobody_trusts_will_do_where_it_is_called_insecure() {
+    let (Some(mut bench), Some(registry)) = (Bench::new(), Registry::start(Door::Tls)) else {
+        return;
+    };
+    pushed(&mut bench, &registry, "os/demo:1");
+    // As Docker has it, all of this machine's are.
+    let image = format!("{}/os/demo:1", registry.address);
+    bench.run(json!({ "image": image, "username": "me", "password": "hunter2" })).unwrap();
+    assert!(bench.ears.heard("from the registry"), "{}", bench.ears.all());
+    assert!(bench.ears.warnings.lock().unwrap().is_empty(), "{:?}", bench.ears.warnings);
 }
 
 #[test]

@@ -158,8 +158,18 @@ pub(crate) struct Registry {
 /// `me:hunter2` as htpasswd has it.
 const HTPASSWD: &str = "me:$2b$05$./2cPyuclSi6W3XKB7Ocue1zjDArTsPQ53G.9CNmIuJ.S8qGdsK7a\n";
 
+/// How a registry lets clients in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Open,
+    /// With a user and a password.
+    Users,
+    /// By TLS, with a certificate that nobody trusts.
+    Tls,
+}
+
 impl Registry {
-    pub(crate) fn start(with_user: bool) -> Option<Self> {
+    pub(crate) fn start(door: Door) -> Option<Self> {
         for (program, argument) in [("docker-registry", "--help"), ("skopeo", "--version")] {
             if Command::new(program).arg(argument).output().is_err() {
                 eprintln!("skipped: needs Debian's {program}");
@@ -176,8 +186,16 @@ impl Registry {
             "storage": { "filesystem": { "rootdirectory": directory.path().join("store") } },
             "http": { "addr": address },
         });
-        if with_user {
-            config["auth"] = json!({ "htpasswd": { "realm": "r", "path": users } });
+        let pem = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+        match door {
+            Door::Open => {}
+            Door::Users => {
+                config["auth"] = json!({ "htpasswd": { "realm": "r", "path": users } });
+            }
+            Door::Tls => {
+                let (certificate, key) = (pem.join("cert.pem"), pem.join("key.pem"));
+                config["http"]["tls"] = json!({ "certificate": certificate, "key": key });
+            }
         }
         let path = directory.path().join("config.yml");
         fs::write(&path, config.to_string()).unwrap();
