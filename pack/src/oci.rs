@@ -15,7 +15,11 @@ use tar::{Builder, EntryType, Header};
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Strongest level without a window beyond the 8 MiB that every decoder has to take (RFC 8878).
+const ZSTD_LEVEL: i32 = 19;
+
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A tar archive in the making.
@@ -107,12 +111,18 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Packs an archive with gzip, which every runtime takes, as well as that can.
+    /// Packs an archive with zstd, as well as that can with a window that every decoder takes.
+    pub(crate) fn zstd(archive: &[u8]) -> Result<Self> {
+        let bytes = zstd::bulk::compress(archive, ZSTD_LEVEL).context("packing a layer")?;
+        Ok(Self { blob: Blob { media_type: ZSTD_LAYER, bytes }, diff_id: digest(archive) })
+    }
+
+    /// Packs an archive with gzip, as well as that can.
     pub(crate) fn gzip(archive: &[u8]) -> Result<Self> {
         let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
         let packed = gzip.write_all(archive).and_then(|()| gzip.finish());
         let bytes = packed.context("packing a layer")?;
-        Ok(Self { blob: Blob { media_type: LAYER, bytes }, diff_id: digest(archive) })
+        Ok(Self { blob: Blob { media_type: GZIP_LAYER, bytes }, diff_id: digest(archive) })
     }
 }
 

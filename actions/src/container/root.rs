@@ -75,7 +75,8 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(machine: &Machine, name: &str, store: Store) -> Result<Self> {
-        let point = machine.run.join(ROOTS).join(name);
+        // Should the same action run twice on one machine, each has its own.
+        let point = machine.run.join(ROOTS).join(format!("{name}.{}", std::process::id()));
         fs::create_dir_all(&point).map_err(prepare(format!("making {}", point.display())))?;
         Ok(Self { point, store, folder: format!("nibs-container-{name}") })
     }
@@ -173,7 +174,7 @@ impl Root {
             let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
             open(path, flags, Mode::empty()).map_err(prepare(format!("opening {}", path.display())))
         };
-        // Before the new root is there: a volume of all of the machine would have it in itself.
+        // Before the new root is there, from where none of them can be named any more.
         let volumes = volumes.iter().map(|volume| Ok((volume.clone(), source(volume, machine)?)));
         let volumes = volumes.collect::<Result<_>>()?;
         let file = |name: &'static str| Some((name, fs::read(name).ok()?));
