@@ -319,6 +319,7 @@ cmd_test() { # [faults [N]]: every test, those in virtual machines among them; e
         return
     fi
     everything bottlerocket debian
+    step images cmd_images
     if [[ $# -gt 0 ]]; then
         cargo test --workspace --locked "$@"
         return

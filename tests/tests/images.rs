@@ -5,8 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
 use lab::artefacts::{Artefacts, missing_programs};
+use nibs_actions::{Context, Machine, Sink, Stop, http};
+use nibs_job::{LogLevel, Progress, Task};
 
 /// The machine's cgroups may be version 1, which podman's crun takes no longer; a mount namespace of
 /// its own has version 2 where that belongs. Without CAP_SYS_RESOURCE, limits may only be lowered.
@@ -132,6 +135,50 @@ fn every_image_is_taken_as_an_archive_and_out_of_the_layout() {
             let label = found["Labels"]["org.opencontainers.image.title"].as_str();
             assert_eq!(label, Some(name), "{place}");
         }
+    }
+}
+
+/// What a container says.
+#[derive(Default)]
+struct Ears(Mutex<Vec<String>>);
+
+impl Sink for Ears {
+    fn progress(&self, _: Progress) {}
+    fn reset(&self, _: String) {}
+    fn warning(&self, _: String) {}
+    fn log(&self, _: LogLevel, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[test]
+fn the_agent_runs_its_own_images_where_they_came_along() {
+    let Some(bench) = Bench::new() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let ears = Arc::new(Ears::default());
+    let machine = Machine {
+        run: bench.directory.path().join("run"),
+        images: bench.oci.join("layout"),
+        ..Machine::default()
+    };
+    let context = Context {
+        machine,
+        stop: Stop::default(),
+        sink: ears.clone(),
+        runtime: runtime.handle().clone(),
+        http: http::Options::default(),
+        installed_disk: None,
+    };
+    // Packed with zstd, and with gzip.
+    for name in ["nibs", "tink-agent"] {
+        let with = serde_json::json!({
+            "image": format!("127.0.0.1/embedded/{name}"), "command": ["--version"],
+        });
+        nibs_actions::run(&Task::decode("run-container", with).unwrap(), &context).unwrap();
+        let heard = ears.0.lock().unwrap().join("\n");
+        let version = concat!("nibs ", env!("CARGO_PKG_VERSION"));
+        assert!(name != "nibs" || heard.lines().any(|line| line == version), "{heard}");
+        ears.0.lock().unwrap().clear();
     }
 }
 
