@@ -97,11 +97,14 @@ fn volumes_are_the_machines_own_and_read_only_ones_are() {
         format!("{}:/deep/er", missing.display()),
         format!("{}:/etc/a-file", file.display()),
         "kept:/kept",
+        // As in the templates of EKS Anywhere, over what is there in any case.
+        "/dev:/dev",
+        "/dev/console:/dev/console",
     ]);
     let words = "cat /there/mine; touch /there/x || echo refused; touch /deep/er/made; \
-                 cat /etc/a-file; echo more >> /kept/lines; cat /kept/lines";
+                 cat /etc/a-file; test -c /dev/null && echo null; echo more >> /kept/lines; cat /kept/lines";
     bench.sh(words, json!({ "volumes": volumes })).unwrap();
-    for line in ["content", "refused", "of a file", "more"] {
+    for line in ["content", "refused", "of a file", "null", "more"] {
         assert!(bench.ears.heard(line), "{line}: {}", bench.ears.all());
     }
     assert!(missing.join("made").exists());
