@@ -251,6 +251,17 @@ fn scratch_directories_and_disks_hold_the_root_and_are_left_as_they_were() {
         .iter()
         .any(|line| line.contains("/nibs-container-s / ") && line.contains(&disk.device));
     assert!(root, "{}", bench.ears.all());
+
+    // Larger than it looks, and than what is there.
+    let layer = Layer::new().file("zeros", 0o644, &vec![0; 100 << 20]);
+    let config = json!({ "Entrypoint": ["/bin/true"] });
+    bench.image("example.com/zeros:1", vec![(layer, Packed::Zstd)], &config);
+    let with = json!({ "image": "example.com/zeros:1", "scratch": disk.device });
+    let error = bench.run(with).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("is full after") && text.ends_with("make room there"), "{text}");
+    assert_eq!(error.class(), Class::Environment);
+
     let listed = Command::new("debugfs").args(["-R", "ls -p /", &disk.device]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("lost+found") && !listed.contains("nibs"), "{listed}");
