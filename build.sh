@@ -28,6 +28,8 @@ readonly PACKAGES=(
     ca-certificates
     # lab
     dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 rsyslog sbsigntool util-linux
+    # containers, their images and registries
+    docker-registry podman skopeo
     # lint
     python3-pip shellcheck
 )
@@ -203,6 +205,11 @@ cmd_initramfs() { # out/hook/: kernel, initramfs and their checksums
 
 build_initramfs() { pack initramfs --agent "$OUT/bin/nibs" --ca "$CA" --out "$1/initramfs"; }
 
+cmd_images() { # out/oci/: the agent as container images, by all its names
+    cmd_agent
+    pack images --agent "$OUT/bin/nibs" --ca "$CA" --out "$OUT/oci"
+}
+
 cmd_image() { # [bottlerocket|debian]: out/images/, what the demo installs
     case ${1:-bottlerocket} in
     bottlerocket) image_bottlerocket ;;
@@ -312,6 +319,7 @@ cmd_test() { # [faults [N]]: every test, those in virtual machines among them; e
         return
     fi
     everything bottlerocket debian
+    step images cmd_images
     if [[ $# -gt 0 ]]; then
         cargo test --workspace --locked "$@"
         return

@@ -6,6 +6,7 @@ use nibs_job::Class;
 use crate::archive::ArchiveError;
 use crate::boot_order::LoaderError;
 use crate::bottlerocket::Error as BottlerocketError;
+use crate::container::Error as ContainerError;
 use crate::kexec::KexecError;
 use crate::layout::FormatError;
 use crate::mount::{FileError, MountError};
@@ -83,6 +84,9 @@ pub enum Error {
     /// A program did not do what it was run for.
     #[error(transparent)]
     Process(ProcessError),
+    /// Running a container failed.
+    #[error(transparent)]
+    Container(ContainerError),
     /// The machine cannot be restarted or switched off from here.
     #[error(transparent)]
     Power(#[from] PowerError),
@@ -109,6 +113,7 @@ impl Error {
             Self::Format(error) => error.class(),
             Self::Storage(error) => error.class(),
             Self::Process(error) => error.class(),
+            Self::Container(error) => error.class(),
             Self::Power(error) => error.class(),
         }
     }
@@ -128,6 +133,15 @@ impl From<ProcessError> for Error {
         match error {
             ProcessError::Interrupted(interrupted) => interrupted.into(),
             other => Self::Process(other),
+        }
+    }
+}
+
+impl From<ContainerError> for Error {
+    fn from(error: ContainerError) -> Self {
+        match error {
+            ContainerError::Interrupted(interrupted) => interrupted.into(),
+            other => Self::Container(other),
         }
     }
 }

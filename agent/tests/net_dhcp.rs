@@ -268,7 +268,7 @@ fn a_lease_is_asked_for_without_being_used() {
         run("ip link set eth0 up");
         let network = ask(&question, &cancel).unwrap();
         assert_eq!((&*network.interface, network.mac.to_string()), ("eth0", CLIENT_MAC.into()));
-        assert_eq!(network.lease.address, Ipv4Addr::new(10, 77, 0, 55));
+        assert_eq!(network.configuration().address, Ipv4Addr::new(10, 77, 0, 55));
         assert_eq!(ip("-4 route").lines().count(), 1, "{}", ip("-4 route"));
 
         let silent = Question { patience: Duration::from_millis(300), ..question };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::decode::{DecodeError, decode};
 use crate::params::{
     BootOrder, Bottlerocket, ExtractArchive, Kexec, MakeFilesystem, PartitionDisk, PowerOff,
-    Reboot, RunCommand, Storage, StreamImage, WipeDisk, WriteFiles,
+    Reboot, RunCommand, RunContainer, Storage, StreamImage, WipeDisk, WriteFiles,
 };
 use crate::{Span, decode};
 
@@ -74,6 +74,8 @@ pub enum Task {
     BootOrder(BootOrder),
     /// Runs commands with an installed system as their root.
     RunCommand(Box<RunCommand>),
+    /// Runs the program of a container image.
+    RunContainer(Box<RunContainer>),
     /// Clears every mark of what a disk was.
     WipeDisk(WipeDisk),
     /// Puts a new partition table on a disk.
@@ -99,6 +101,7 @@ impl Task {
         "extract-archive",
         "boot-order",
         "run-command",
+        "run-container",
         "wipe-disk",
         "partition-disk",
         "make-filesystem",
@@ -117,6 +120,7 @@ impl Task {
             "extract-archive" => decode(with).map(Box::new).map(Self::ExtractArchive),
             "boot-order" => decode(with).map(Self::BootOrder),
             "run-command" => decode(with).map(Box::new).map(Self::RunCommand),
+            "run-container" => decode(with).map(Box::new).map(Self::RunContainer),
             "wipe-disk" => decode(with).map(Self::WipeDisk),
             "partition-disk" => decode(with).map(Box::new).map(Self::PartitionDisk),
             "make-filesystem" => decode(with).map(Box::new).map(Self::MakeFilesystem),
@@ -138,6 +142,7 @@ impl Task {
             Self::ExtractArchive(_) => "extract-archive",
             Self::BootOrder(_) => "boot-order",
             Self::RunCommand(_) => "run-command",
+            Self::RunContainer(_) => "run-container",
             Self::WipeDisk(_) => "wipe-disk",
             Self::PartitionDisk(_) => "partition-disk",
             Self::MakeFilesystem(_) => "make-filesystem",

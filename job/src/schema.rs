@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
-use crate::params::{Bmap, Mode, TufRoot, TufVersion};
+use crate::params::{Bmap, ContainerVolume, ImageName, Mode, TufRoot, TufVersion};
 use crate::{Event, HexDigest, Job, Location, Size, Span};
 
 /// The schema of a job file.
@@ -51,5 +51,7 @@ schema!(Location, "Location", {"type": "string", "pattern": "^(https?://|oci(\\+
 schema!(Bmap, "Bmap", {"type": "string", "pattern": "^(https?://|file://|/|none$)"});
 schema!(HexDigest<32>, "Sha256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"});
 schema!(HexDigest<64>, "Sha512", {"type": "string", "pattern": "^[0-9a-fA-F]{128}$"});
+schema!(ImageName, "ImageName", {"type": "string", "examples": ["quay.io/tinkerbell/actions/cexec:latest"]});
+schema!(ContainerVolume, "ContainerVolume", {"type": "string", "examples": ["/dev:/dev", "/lib/firmware:/lib/firmware:ro"]});
 schema!(TufRoot, "TufRoot", {"type": "string", "pattern": "^(\\s*\\{|https?://|file://|/)"});
 schema!(TufVersion, "TufVersion", {"type": "string", "pattern": "^(latest|[0-9]+\\.[0-9]+\\.[0-9]+.*)$", "examples": ["latest", "1.20.0"]});

@@ -26,6 +26,7 @@ mod layout;
 mod partition;
 mod power;
 mod run_command;
+mod run_container;
 mod storage;
 mod stream_image;
 mod tuf;
@@ -44,6 +45,10 @@ pub use layout::{
 pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
 pub use run_command::RunCommand;
+pub use run_container::{
+    ContainerVolume, DEFAULT_PULL_STALL_TIMEOUT, ImageName, NetworkNamespace, PidNamespace,
+    RunContainer, VolumeSource,
+};
 pub use storage::{Storage, StorageStep};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
