@@ -90,8 +90,8 @@ fn settings(
         id: Some(here.machine_id(args.id.or_else(|| kernel.worker.clone()), leased)?),
         source: args.transport,
         server,
-        tls: args.tls || kernel.tls,
-        insecure_tls: args.insecure_tls || kernel.insecure_tls,
+        tls: args.tls.unwrap_or(kernel.tls),
+        insecure_tls: args.insecure_tls.unwrap_or(kernel.insecure_tls),
         client_certificate: args.client_certificate.zip(args.client_key),
         nats_server: args.nats_server,
         subjects: Subjects {
