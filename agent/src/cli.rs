@@ -176,6 +176,11 @@ pub struct TinkerbellArgs {
     #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,
 
+    /// Where images of actions are unpacked: a directory or a device. [default: nibs.scratch= of
+    /// the kernel, then memory]
+    #[arg(long, value_name = "PATH", env = "NIBS_SCRATCH")]
+    pub scratch: Option<PathBuf>,
+
     /// Do not tell the server what this machine is.
     #[arg(long)]
     pub no_attributes: bool,

@@ -109,6 +109,7 @@ fn settings(
                 given => given,
             },
         },
+        scratch: args.scratch.or_else(|| here.scratch()),
         attributes: !args.no_attributes,
         backoff_max: args.backoff_max.0,
         ..Settings::default()
@@ -148,6 +149,7 @@ pub fn by_their_name(name: Name) -> ExitCode {
 async fn from_their_door(mut settings: Settings) -> anyhow::Result<Exit> {
     let path = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
     settings.client_certificate = path("NIBS_CLIENT_CERTIFICATE").zip(path("NIBS_CLIENT_KEY"));
+    settings.scratch = path("NIBS_SCRATCH");
     // The kernel's parameters have come here as flags and variables.
     let here = Here::without_kernel(path("NIBS_CA"));
     let cancel = cancelled_by_signals_and_hangup()?;

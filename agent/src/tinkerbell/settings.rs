@@ -69,6 +69,8 @@ pub struct Settings {
     pub workflow: Option<PathBuf>,
     /// Where images of actions come from.
     pub registry: Registry,
+    /// Where they are unpacked: a directory or a device. None: in memory.
+    pub scratch: Option<PathBuf>,
     /// Whether the server is told what this machine is.
     pub attributes: bool,
     /// Longest wait between two questions.
@@ -89,6 +91,7 @@ impl Default for Settings {
             subjects: Subjects::default(),
             workflow: None,
             registry: Registry::default(),
+            scratch: None,
             attributes: true,
             backoff_max: DEFAULT_BACKOFF_MAX,
         }
