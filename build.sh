@@ -28,6 +28,8 @@ readonly PACKAGES=(
     ca-certificates
     # lab
     dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 rsyslog sbsigntool util-linux
+    # containers, their images and registries
+    busybox-static docker-registry podman skopeo
     # lint
     python3-pip shellcheck
 )
@@ -202,6 +204,11 @@ cmd_initramfs() { # out/hook/: kernel, initramfs and their checksums
 }
 
 build_initramfs() { pack initramfs --agent "$OUT/bin/nibs" --ca "$CA" --out "$1/initramfs"; }
+
+cmd_images() { # out/oci/: the agent as container images, by all its names
+    cmd_agent
+    pack images --agent "$OUT/bin/nibs" --ca "$CA" --out "$OUT/oci"
+}
 
 cmd_image() { # [bottlerocket|debian]: out/images/, what the demo installs
     case ${1:-bottlerocket} in

@@ -38,6 +38,8 @@ pub struct Machine {
     pub run: PathBuf,
     /// What programs ship that is the same on every machine.
     pub share: PathBuf,
+    /// An OCI image layout with the container images that came along.
+    pub images: PathBuf,
     /// The DHCP lease by which this process keeps the machine's network up; none if another does.
     pub lease: Option<Lease>,
 }
@@ -51,6 +53,7 @@ impl Default for Machine {
             efivars: "/sys/firmware/efi/efivars".into(),
             run: "/run".into(),
             share: "/usr/share".into(),
+            images: "/images".into(),
             lease: None,
         }
     }

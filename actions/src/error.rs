@@ -5,6 +5,7 @@ use nibs_job::Class;
 
 use crate::boot_order::LoaderError;
 use crate::bottlerocket::Error as BottlerocketError;
+use crate::container::Error as ContainerError;
 use crate::mount::{FileError, MountError};
 use crate::partition::LocateError;
 use crate::power::PowerError;
@@ -63,6 +64,9 @@ pub enum Error {
     /// Installing or configuring Bottlerocket failed.
     #[error(transparent)]
     Bottlerocket(#[from] BottlerocketError),
+    /// Running a container failed.
+    #[error(transparent)]
+    Container(ContainerError),
     /// The machine cannot be restarted or switched off from here.
     #[error(transparent)]
     Power(#[from] PowerError),
@@ -84,6 +88,7 @@ impl Error {
             Self::Loader(error) => error.class(),
             Self::Unbootable { fallback, .. } => fallback.class(),
             Self::Bottlerocket(error) => error.class(),
+            Self::Container(error) => error.class(),
             Self::Power(error) => error.class(),
         }
     }
@@ -94,6 +99,15 @@ impl From<Interrupted> for Error {
         match interrupted {
             Interrupted::Cancelled => Self::Cancelled,
             Interrupted::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<ContainerError> for Error {
+    fn from(error: ContainerError) -> Self {
+        match error {
+            ContainerError::Interrupted(interrupted) => interrupted.into(),
+            other => Self::Container(other),
         }
     }
 }

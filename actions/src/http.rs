@@ -41,6 +41,8 @@ pub struct Options {
     pub client_certificate: Option<ClientCertificate>,
     /// Which proxies are asked.
     pub proxies: Proxies,
+    /// Whether the certificates of servers are not looked at, which lets anybody pose as them.
+    pub unchecked_certificates: bool,
     /// Turns names into addresses. Default: the C library, which a static agent must not use.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// What the client calls itself.
@@ -152,6 +154,9 @@ pub fn client(options: &Options) -> Result<Client, Error> {
         .tcp_keepalive(TCP_KEEPALIVE)
         .redirect(redirect::Policy::limited(MAX_REDIRECTS))
         .user_agent(&options.user_agent);
+    if options.unchecked_certificates {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
     if let Some(resolver) = &options.resolver {
         builder = builder.dns_resolver(Arc::clone(resolver));
     }

@@ -4,13 +4,15 @@
 //!   [`explain`]: tells what it would do.
 //! - Mechanisms, which know nothing of jobs: [`disk`] (which disks there are, which one is meant,
 //!   what keeps it busy, its partitions), [`image`] (the streaming engine), [`http`] (the client),
-//!   [`mount`] (filesystems and files in them), [`efi`] (what the firmware boots).
+//!   [`mount`] (filesystems and files in them), [`efi`] (what the firmware boots), `container`
+//!   (programs of container images).
 //! - One module per action composes them, such as [`stream_image`].
 //!
 //! Everything here blocks; only the HTTP client runs on the executor's tokio runtime.
 
 mod boot_order;
 mod bottlerocket;
+mod container;
 mod context;
 pub mod disk;
 pub mod efi;
@@ -21,11 +23,13 @@ pub mod mount;
 mod partition;
 pub mod power;
 mod run;
+mod run_container;
 pub mod stream_image;
 mod write_files;
 
 pub use boot_order::LoaderError;
 pub use bottlerocket::Error as BottlerocketError;
+pub use container::Error as ContainerError;
 pub use context::{Context, Interrupted, Machine, Sink, Stop};
 pub use error::Error;
 pub use partition::{LocateError, Located};

@@ -6,7 +6,8 @@ use nibs_job::Task;
 
 use crate::stream_image::Explanation;
 use crate::{
-    Context, Error, PowerChange, boot_order, bottlerocket, power, stream_image, write_files,
+    Context, Error, PowerChange, boot_order, bottlerocket, power, run_container, stream_image,
+    write_files,
 };
 
 /// What an action has done.
@@ -28,6 +29,7 @@ pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
         Task::Bottlerocket(params) => bottlerocket::run(params, context),
         Task::WriteFiles(params) => write_files::run(params, context),
         Task::BootOrder(params) => boot_order::run(params, context),
+        Task::RunContainer(params) => run_container::run(params, context),
         Task::Reboot(_) => power::run(PowerChange::Reboot, context),
         Task::PowerOff(_) => power::run(PowerChange::PowerOff, context),
     }
@@ -40,6 +42,10 @@ pub fn explain(task: &Task, context: &Context) -> Result<Option<Explanation>, Er
     match task {
         Task::StreamImage(params) => stream_image::explain(params, context).map(Some),
         Task::Bottlerocket(params) => bottlerocket::explain(params, context).map(Some),
-        Task::WriteFiles(_) | Task::BootOrder(_) | Task::Reboot(_) | Task::PowerOff(_) => Ok(None),
+        Task::WriteFiles(_)
+        | Task::BootOrder(_)
+        | Task::RunContainer(_)
+        | Task::Reboot(_)
+        | Task::PowerOff(_) => Ok(None),
     }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use crate::decode::{DecodeError, decode};
-use crate::params::{BootOrder, Bottlerocket, PowerOff, Reboot, StreamImage, WriteFiles};
+use crate::params::{
+    BootOrder, Bottlerocket, PowerOff, Reboot, RunContainer, StreamImage, WriteFiles,
+};
 use crate::{Span, decode};
 
 /// How long an unreachable control plane is tried before a reboot goes ahead without its word.
@@ -67,6 +69,8 @@ pub enum Task {
     WriteFiles(WriteFiles),
     /// Sets the firmware's boot order.
     BootOrder(BootOrder),
+    /// Runs the program of a container image.
+    RunContainer(Box<RunContainer>),
     /// Restarts the machine.
     Reboot(Reboot),
     /// Switches the machine off.
@@ -75,8 +79,15 @@ pub enum Task {
 
 impl Task {
     /// What `uses` may say.
-    pub const NAMES: &[&str] =
-        &["stream-image", "bottlerocket", "write-files", "boot-order", "reboot", "power-off"];
+    pub const NAMES: &[&str] = &[
+        "stream-image",
+        "bottlerocket",
+        "write-files",
+        "boot-order",
+        "run-container",
+        "reboot",
+        "power-off",
+    ];
 
     /// Decodes the parameters of the action `uses`.
     pub fn decode(uses: &str, with: Value) -> Result<Self, DecodeError> {
@@ -85,6 +96,7 @@ impl Task {
             "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
             "boot-order" => decode(with).map(Self::BootOrder),
+            "run-container" => decode(with).map(Box::new).map(Self::RunContainer),
             "reboot" => decode(with).map(Self::Reboot),
             "power-off" => decode(with).map(Self::PowerOff),
             _ => return Err(DecodeError::unknown_name(uses, Self::NAMES).within("uses")),
@@ -99,6 +111,7 @@ impl Task {
             Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
             Self::BootOrder(_) => "boot-order",
+            Self::RunContainer(_) => "run-container",
             Self::Reboot(_) => "reboot",
             Self::PowerOff(_) => "power-off",
         }

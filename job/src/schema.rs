@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
-use crate::params::{Bmap, Mode, TufRoot, TufVersion};
+use crate::params::{Bmap, ImageName, Mode, TufRoot, TufVersion, Volume};
 use crate::{Event, HexDigest, Job, Location, Size, Span};
 
 /// The schema of a job file.
@@ -17,7 +17,7 @@ pub fn event() -> Schema {
 
 /// Lets `with` be absent for the actions whose parameters all have defaults.
 pub(crate) fn with_is_optional(task: &mut Schema) {
-    const MANDATORY: [&str; 3] = ["stream-image", "bottlerocket", "write-files"];
+    const MANDATORY: [&str; 4] = ["stream-image", "bottlerocket", "write-files", "run-container"];
     let variants = task.get_mut("oneOf").and_then(|variants| variants.as_array_mut());
     for variant in variants.into_iter().flatten() {
         let uses = variant.pointer("/properties/uses/const").and_then(|uses| uses.as_str());
@@ -51,5 +51,7 @@ schema!(Location, "Location", {"type": "string", "pattern": "^(https?://|oci(\\+
 schema!(Bmap, "Bmap", {"type": "string", "pattern": "^(https?://|file://|/|none$)"});
 schema!(HexDigest<32>, "Sha256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"});
 schema!(HexDigest<64>, "Sha512", {"type": "string", "pattern": "^[0-9a-fA-F]{128}$"});
+schema!(ImageName, "ImageName", {"type": "string", "examples": ["quay.io/tinkerbell/actions/cexec:latest"]});
+schema!(Volume, "Volume", {"type": "string", "examples": ["/dev:/dev", "/lib/firmware:/lib/firmware:ro"]});
 schema!(TufRoot, "TufRoot", {"type": "string", "pattern": "^(\\s*\\{|https?://|file://|/)"});
 schema!(TufVersion, "TufVersion", {"type": "string", "pattern": "^(latest|[0-9]+\\.[0-9]+\\.[0-9]+.*)$", "examples": ["latest", "1.20.0"]});

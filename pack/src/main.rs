@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use nibs_pack::{bottlerocket, checksum, debian, initramfs};
+use nibs_pack::{bottlerocket, checksum, debian, images, initramfs};
 
 /// Assembles what Nibs ships.
 #[derive(Debug, Parser)]
@@ -24,6 +24,18 @@ enum Command {
         #[arg(long)]
         ca: PathBuf,
         /// The initramfs to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Pack the agent and CA roots into container images, one for each of the agent's names
+    Images {
+        /// The agent, a static program
+        #[arg(long)]
+        agent: PathBuf,
+        /// CA roots, a PEM bundle
+        #[arg(long)]
+        ca: PathBuf,
+        /// The directory to write, which is replaced
         #[arg(long)]
         out: PathBuf,
     },
@@ -55,6 +67,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Initramfs { agent, ca, out } => initramfs::write(&agent, &ca, &out),
+        Command::Images { agent, ca, out } => images::write(&agent, &ca, &out),
         Command::Bottlerocket { kernel, init, out } => bottlerocket::write(&kernel, &init, &out),
         Command::Debian { out } => debian::write(&out),
         Command::Checksum { dir } => checksum::write(&dir),

@@ -38,7 +38,7 @@ pub fn check(job: &Job) -> Vec<Finding> {
                 add_bottlerocket(with, &mut files);
             }
             Task::WriteFiles(with) => add_write_files(with, &mut files),
-            Task::BootOrder(_) | Task::Reboot(_) | Task::PowerOff(_) => {}
+            Task::BootOrder(_) | Task::RunContainer(_) | Task::Reboot(_) | Task::PowerOff(_) => {}
         }
     }
     let mut findings = check::check(&files, &target);

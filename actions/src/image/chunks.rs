@@ -9,13 +9,13 @@ use bytes::{Buf, Bytes, BytesMut};
 /// What goes from one stage to the next. A channel that closes without `End` means that the stage
 /// before has failed.
 #[derive(Debug)]
-pub(super) enum Piece<T> {
+pub(crate) enum Piece<T> {
     Data(T),
     End,
 }
 
 #[derive(Debug)]
-pub(super) struct ChunkReader {
+pub(crate) struct ChunkReader {
     chunks: Receiver<Piece<Bytes>>,
     current: Bytes,
     consumed: u64,
@@ -24,7 +24,7 @@ pub(super) struct ChunkReader {
 }
 
 impl ChunkReader {
-    pub(super) fn new(chunks: Receiver<Piece<Bytes>>) -> Self {
+    pub(crate) fn new(chunks: Receiver<Piece<Bytes>>) -> Self {
         Self { chunks, current: Bytes::new(), consumed: 0, ended: false, broken: false }
     }
 
@@ -35,6 +35,12 @@ impl ChunkReader {
 
     /// Whether the stage before has failed: then no error of a decoder means anything.
     pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Takes the rest, and tells whether the stage before has failed.
+    pub(crate) fn ends_broken(&mut self) -> bool {
+        while let Ok(Some(_)) = self.receive() {}
         self.broken
     }
 

@@ -15,8 +15,8 @@
 //! image, and the disk has been read back; before the first write, the old ones are cleared from
 //! the disk. So a disk boots the whole image, or not at all.
 //!
-//! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`oci`] registries,
-//!   [`tuf`] repositories, [`file`]).
+//! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`oci`] registries and
+//!   their [`manifest`]s, [`tuf`] repositories, [`file`]).
 //! - [`format`], [`decode`]: what they are, told by magic, and their decoders; [`unpack`], [`cut`],
 //!   [`workers`], [`ahead`], [`reflow`]: on all cores, in order, in bounded memory; [`lz4`],
 //!   [`zstd`](mod@zstd), [`xz`], [`gzip`]: where a stream of theirs can be cut.
@@ -44,6 +44,7 @@ mod lanes;
 mod layout;
 mod look;
 mod lz4;
+pub(crate) mod manifest;
 mod oci;
 mod pipeline;
 mod preview;
@@ -65,6 +66,7 @@ mod zeros;
 mod zstd;
 
 pub use bmap::{BlockMap, MAP_MAX, MapError};
+pub(crate) use chunks::{ChunkReader, Piece};
 pub use digest::Expected;
 pub use error::{Error, Result};
 pub use fetch::{Access, Credentials, Fetch, Tokens};

@@ -10,9 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use nibs_job::{HexDigest, OciReference, OciVersion};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::manifest::{Descriptor, MAX_MANIFEST, Manifest, listed, of_this_machine};
 use super::{Access, Credentials, Error, Fetch, Result, Tokens};
 
 /// What manifests are asked for: an index or a manifest, by their OCI and their Docker names.
@@ -20,9 +20,6 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
-
-/// The largest manifest that registries have to take, bytes.
-const MAX_MANIFEST: usize = 4 << 20;
 
 /// The annotation that gives a layer a file name; what a file pushed by `oras` or alike has.
 const TITLE: &str = "org.opencontainers.image.title";
@@ -45,32 +42,6 @@ pub struct Layer {
     pub size: u64,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    /// Of an index.
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    /// Of an image.
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: String,
-    size: u64,
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
 impl Registry {
     /// `credentials` are shown to the registry, or to the server of its tokens, if it asks.
     pub fn new(reference: OciReference, credentials: Option<Credentials>) -> Self {
@@ -80,17 +51,26 @@ impl Registry {
 
     /// Finds the layer. `fetch` says how requests are made; its URLs do not count.
     pub fn resolve(&self, fetch: &Fetch) -> Result<Layer> {
-        let mut version = self.reference.version.clone();
-        let mut manifest = self.manifest(fetch, &version)?;
-        if !manifest.manifests.is_empty() {
-            version = OciVersion::Digest(self.digest(self.of_this_machine(&manifest.manifests)?)?);
-            manifest = self.manifest(fetch, &version)?;
-        }
+        let manifest = self.image(fetch)?;
         let layer = self.layer(&manifest.layers)?;
         let sha256 = self.digest(layer)?;
-        let url = format!("{}/blobs/{}", self.reference.api(), layer.digest);
-        let fetch = Fetch { proven_by_digest: true, ..self.at(fetch, &url)? };
-        Ok(Layer { fetch, sha256, size: layer.size })
+        Ok(Layer { fetch: self.blob(fetch, layer)?, sha256, size: layer.size })
+    }
+
+    /// The manifest of the image for this machine, proven if the reference has a digest.
+    pub(crate) fn image(&self, fetch: &Fetch) -> Result<Manifest> {
+        let manifest = self.manifest(fetch, &self.reference.version)?;
+        if manifest.manifests.is_empty() {
+            return Ok(manifest);
+        }
+        let one = of_this_machine(&manifest.manifests).map_err(|cause| self.wrong(cause))?;
+        self.manifest(fetch, &OciVersion::Digest(self.digest(one)?))
+    }
+
+    /// Fetches what a manifest names, if its digest is held against what comes.
+    pub(crate) fn blob(&self, fetch: &Fetch, of: &Descriptor) -> Result<Fetch> {
+        let url = format!("{}/blobs/{}", self.reference.api(), of.digest);
+        Ok(Fetch { proven_by_digest: true, ..self.at(fetch, &url)? })
     }
 
     fn at(&self, fetch: &Fetch, url: &str) -> Result<Fetch> {
@@ -126,28 +106,6 @@ impl Registry {
             .map_err(|error| self.wrong(format!("its manifest cannot be read: {error}")))
     }
 
-    fn of_this_machine<'a>(&self, manifests: &'a [Descriptor]) -> Result<&'a Descriptor> {
-        let wanted = architecture();
-        let fits = |found: &&Descriptor| {
-            let platform = found.platform.as_ref();
-            platform.is_some_and(|found| found.os == "linux" && found.architecture == wanted)
-        };
-        let mut fitting = manifests.iter().filter(fits);
-        match (fitting.next(), fitting.next(), manifests) {
-            (Some(one), None, _) => Ok(one),
-            (None, _, [only]) if only.platform.is_none() => Ok(only),
-            (found, ..) => {
-                let count = if found.is_some() { "several manifests" } else { "no manifest" };
-                let there = listed(manifests, |manifest| match &manifest.platform {
-                    Some(Platform { os, architecture }) => format!("{os}/{architecture}"),
-                    None => "no platform".into(),
-                });
-                Err(self
-                    .wrong(format!("its index has {count} for linux/{wanted}; there is: {there}")))
-            }
-        }
-    }
-
     fn layer<'a>(&self, layers: &'a [Descriptor]) -> Result<&'a Descriptor> {
         let mut titled = layers.iter().filter(|layer| layer.annotations.contains_key(TITLE));
         match (titled.next(), titled.next(), layers) {
@@ -165,28 +123,11 @@ impl Registry {
     }
 
     fn digest(&self, of: &Descriptor) -> Result<HexDigest<32>> {
-        let hex = of.digest.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
-        hex.ok_or_else(|| self.wrong(format!("expected a sha256 digest, found {:?}", of.digest)))
+        of.sha256().map_err(|cause| self.wrong(cause))
     }
 
     fn wrong(&self, cause: impl fmt::Display) -> Error {
         Error::Registry { reference: self.reference.to_string(), cause: cause.to_string() }
-    }
-}
-
-fn listed(all: &[Descriptor], show: impl Fn(&Descriptor) -> String) -> String {
-    match all {
-        [] => "none".into(),
-        all => all.iter().map(show).collect::<Vec<_>>().join(", "),
-    }
-}
-
-/// This machine, in the words of Go, which are those of the specification.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
     }
 }
 
@@ -195,6 +136,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
+    use super::super::manifest::architecture;
     use super::*;
 
     fn registry() -> Registry {
@@ -244,7 +186,7 @@ mod tests {
                 }
                 Err(error) => prop_assert!(titled > 1 || manifest.layers.len() != 1, "{}", error),
             }
-            if let Ok(one) = registry.of_this_machine(&manifest.manifests)
+            if let Ok(one) = of_this_machine(&manifest.manifests)
                 && let Some(platform) = &one.platform
             {
                 prop_assert_eq!(&*platform.architecture, architecture());

@@ -8,12 +8,14 @@
 //! - [`transport`]: where assignments come from and reports go to.
 //! - [`worker`]: the loop between them.
 //! - [`builtin`]: the standard actions, by the name of their image, as tasks of our own.
+//! - [`container`]: any other image, as a task that runs it.
 //! - [`settings`]: what an agent is told before it begins, whoever tells it.
 //! - [`door`]: Tinkerbell's own flags and environment, under its agents' names.
 //! - [`go`]: values as Tinkerbell's programs read them.
 
 pub mod assignment;
 pub mod builtin;
+pub mod container;
 pub mod door;
 pub mod go;
 pub mod settings;
@@ -21,4 +23,5 @@ pub mod transport;
 pub mod worker;
 
 pub use assignment::{Assignment, Report, State};
-pub use settings::{Registry, Settings};
+pub use container::Registries;
+pub use settings::Settings;

@@ -22,6 +22,7 @@ mod disk;
 mod image;
 mod partition;
 mod power;
+mod run_container;
 mod stream_image;
 mod tuf;
 mod write_files;
@@ -32,6 +33,10 @@ pub use disk::{DiskSelector, Pick};
 pub use image::{Bmap, DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
 pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
+pub use run_container::{
+    DEFAULT_PULL_STALL_TIMEOUT, ImageName, NetworkNamespace, PidNamespace, RunContainer, Volume,
+    VolumeSource,
+};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
 pub use write_files::{Content, Filesystem, Mode, NewFile, WriteFiles};

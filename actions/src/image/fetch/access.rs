@@ -115,7 +115,7 @@ impl Tokens {
             Some(Challenge::Basic) if self.credentials.is_some() => Grant::Basic,
             Some(Challenge::Basic) => {
                 return Err(TokenError::Refused(
-                    "the registry wants a user; add username and password to image".into(),
+                    "the registry wants a user; add username and password".into(),
                 ));
             }
             None => {
@@ -155,7 +155,7 @@ impl Tokens {
         }
         if !status.is_success() {
             return Err(TokenError::Refused(format!(
-                "the token server answered {status}; check username and password of image"
+                "the token server answered {status}; check username and password"
             )));
         }
         let body: TokenAnswer = answer.json().await.map_err(for_now)?;

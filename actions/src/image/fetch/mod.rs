@@ -94,6 +94,11 @@ impl Fetch {
         runtime.block_on(whole.connect())?;
         Ok(Box::new(Stream::start(whole, runtime)))
     }
+
+    /// Bytes from anywhere in the image, asked for once; none says nothing.
+    pub(crate) fn peek(&self, offset: u64, length: u64) -> Option<Bytes> {
+        self.runtime.block_on(Origin::new(self.clone()).peek(offset, length))
+    }
 }
 
 /// The whole image in one part, fetched by a task of its own: it stays on the thread that reads the
