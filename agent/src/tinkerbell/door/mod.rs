@@ -219,7 +219,7 @@ mod tests {
         assert!(settings.tls && settings.protocol == Protocol::TinkWorker);
         assert_eq!(settings.id.as_deref(), Some("m"));
         assert_eq!(settings.registries.name.as_deref(), Some("reg"));
-        assert_eq!(settings.registry.username.as_deref(), Some("me"));
+        assert_eq!(settings.registries.username.as_deref(), Some("me"));
         assert_eq!(settings.registries.password.unwrap().expose(), "hunter2");
         assert!(!worker(&["--tinkerbell-tls=false"], &[]).tls);
         assert!(!worker(&[], &[("TINKERBELL_TLS", "false")]).tls);
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(settings.server.as_deref(), Some("h:1"));
         assert!(settings.tls && settings.insecure_tls);
         assert_eq!(settings.registries.name.as_deref(), Some("r"));
-        assert_eq!(settings.registry.username.as_deref(), Some("u"));
+        assert_eq!(settings.registries.username.as_deref(), Some("u"));
         assert_eq!(settings.registries.password.unwrap().expose(), "p");
     }
 
