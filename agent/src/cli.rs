@@ -127,13 +127,15 @@ pub struct TinkerbellArgs {
     pub id: Option<String>,
 
     /// Speak TLS to the server. [default: tinkerbell_tls= of the kernel]
-    #[arg(long)]
-    pub tls: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub tls: Option<bool>,
 
     /// With TLS, take any certificate for the server's. [default: tinkerbell_insecure_tls= of the
     /// kernel]
-    #[arg(long)]
-    pub insecure_tls: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub insecure_tls: Option<bool>,
 
     /// Certificate (PEM) by which this machine proves itself to the server.
     #[arg(long, value_name = "FILE", env = "NIBS_CLIENT_CERTIFICATE", requires = "client_key")]
@@ -180,6 +182,11 @@ pub struct TinkerbellArgs {
     /// insecure_registries= of the kernel]
     #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,
+
+    /// Where images of actions are unpacked: a directory or a device. [default: nibs.scratch= of
+    /// the kernel, then memory]
+    #[arg(long, value_name = "PATH", env = "NIBS_SCRATCH")]
+    pub scratch: Option<PathBuf>,
 
     /// Do not tell the server what this machine is.
     #[arg(long)]

@@ -28,8 +28,8 @@ pub const DEFAULT_REBOOT_DELAY: Duration = Duration::from_secs(30);
 pub const DEFAULT_REPORT_WAIT: Duration = Duration::from_secs(120);
 
 /// The parameters that are the agent's own.
-const OWN: [&str; 5] =
-    ["nibs.control", "nibs.id", "nibs.ca", "nibs.reboot-delay", "nibs.report-wait"];
+const OWN: [&str; 6] =
+    ["nibs.control", "nibs.id", "nibs.ca", "nibs.scratch", "nibs.reboot-delay", "nibs.report-wait"];
 
 /// Proxies, named as environment variables are.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
@@ -54,6 +54,8 @@ pub struct Parameters {
     pub id: Option<String>,
     /// PEM file of certificate authorities.
     pub ca: Option<PathBuf>,
+    /// Where images of actions are unpacked: a directory or a device.
+    pub scratch: Option<PathBuf>,
     /// How long to wait before the reboot after a failure.
     pub reboot_delay: Duration,
     /// How long an agent's death is offered to the control plane.
@@ -87,6 +89,7 @@ impl Parameters {
             control: None,
             id: None,
             ca: None,
+            scratch: None,
             reboot_delay: DEFAULT_REBOOT_DELAY,
             report_wait: DEFAULT_REPORT_WAIT,
             boot_mac: None,
@@ -109,6 +112,9 @@ impl Parameters {
                 "nibs.control" => take(&mut parameters.control, &key, value, warnings),
                 "nibs.id" => parameters.id = text_of(&key, value, warnings),
                 "nibs.ca" => parameters.ca = text_of(&key, value, warnings).map(PathBuf::from),
+                "nibs.scratch" => {
+                    parameters.scratch = text_of(&key, value, warnings).map(PathBuf::from);
+                }
                 "nibs.reboot-delay" => span(&mut parameters.reboot_delay, &key, value, warnings),
                 "nibs.report-wait" => span(&mut parameters.report_wait, &key, value, warnings),
                 "hw_addr" => take(&mut hw_addr, &key, value, warnings),

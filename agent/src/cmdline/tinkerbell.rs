@@ -6,7 +6,7 @@
 use nibs_job::Secret;
 
 use super::text_of;
-use crate::tinkerbell::{Registry, go};
+use crate::tinkerbell::{Registries, go};
 
 /// The names that are read here.
 pub(super) const NAMES: [&str; 8] = [
@@ -32,7 +32,7 @@ pub struct Tinkerbell {
     /// Whether its certificate may be anyone's.
     pub insecure_tls: bool,
     /// Where images of actions come from.
-    pub registry: Registry,
+    pub registries: Registries,
 }
 
 impl Tinkerbell {
@@ -43,14 +43,15 @@ impl Tinkerbell {
             "worker_id" => self.worker = text_of(key, value, warnings),
             "tinkerbell_tls" => boolean(&mut self.tls, key, value, warnings),
             "tinkerbell_insecure_tls" => boolean(&mut self.insecure_tls, key, value, warnings),
-            "docker_registry" => self.registry.name = text_of(key, value, warnings),
-            "registry_username" => self.registry.user = text_of(key, value, warnings),
+            "docker_registry" => self.registries.name = text_of(key, value, warnings),
+            "registry_username" => self.registries.username = text_of(key, value, warnings),
             "registry_password" => {
-                self.registry.password = text_of(key, value, warnings).map(Secret::new);
+                self.registries.password = text_of(key, value, warnings).map(Secret::new);
             }
             "insecure_registries" => {
                 let list = text_of(key, value, warnings).unwrap_or_default();
-                self.registry.insecure = Registry::list(&list);
+                let hosts = list.split(',').map(str::trim).filter(|host| !host.is_empty());
+                self.registries.insecure = hosts.map(str::to_owned).collect();
             }
             _ => {}
         }
@@ -85,12 +86,12 @@ mod tests {
         assert_eq!(parameters.vlan.unwrap().to_string(), "7");
         let syslog = parameters.syslog.unwrap();
         assert_eq!((syslog.host.as_str(), syslog.port), ("10.0.0.2", 514));
-        let Tinkerbell { authority, worker, tls, insecure_tls, registry } = parameters.tinkerbell;
+        let Tinkerbell { authority, worker, tls, insecure_tls, registries } = parameters.tinkerbell;
         assert_eq!(authority.as_deref(), Some("10.0.0.2:42113"));
         assert_eq!(worker.as_deref(), Some("52:54:00:00:00:01"));
         assert!(!tls && insecure_tls);
-        assert_eq!(registry.name.as_deref(), Some("registry.lab"));
-        assert_eq!(registry.insecure, ["10.0.0.2:5000", "registry.lab"]);
+        assert_eq!(registries.name.as_deref(), Some("registry.lab"));
+        assert_eq!(registries.insecure, ["10.0.0.2:5000", "registry.lab"]);
     }
 
     #[test]
@@ -128,8 +129,8 @@ mod tests {
             "registry_username=me registry_password=hunter2 HTTPS_PROXY=http://me:hunter2@proxy:1",
         );
         assert!(!format!("{parameters:?}").contains("hunter2"), "{parameters:?}");
-        let registry = parameters.tinkerbell.registry;
-        assert_eq!(registry.password.unwrap().expose(), "hunter2");
+        let registries = parameters.tinkerbell.registries;
+        assert_eq!(registries.password.unwrap().expose(), "hunter2");
         assert_eq!(parameters.proxies["HTTPS_PROXY"].expose(), "http://me:hunter2@proxy:1");
     }
 

@@ -69,6 +69,11 @@ impl Here {
         &self.parameters.tinkerbell
     }
 
+    /// Where the kernel command line has images of actions unpacked.
+    pub(super) fn scratch(&self) -> Option<PathBuf> {
+        self.parameters.scratch.clone()
+    }
+
     /// Where what is said goes besides, if the kernel command line names a receiver. What is said
     /// from now on is kept for it, until [`Here::open_syslog`].
     pub(super) fn syslog(&self) -> Option<Arc<Syslog>> {

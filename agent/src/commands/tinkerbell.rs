@@ -24,8 +24,9 @@ use crate::journal::Outlet;
 use crate::net::resolver::Resolver;
 use crate::net::{self, Keeper};
 use crate::syslog::Syslog;
+use crate::tinkerbell::container::{self, Registries};
 use crate::tinkerbell::door::{self, Name, Refusal};
-use crate::tinkerbell::settings::{Registry, Settings, Source};
+use crate::tinkerbell::settings::{Settings, Source};
 use crate::tinkerbell::transport::proto::AgentAttributes;
 use crate::tinkerbell::transport::{self, Nats, Server, Subjects, Transport};
 use crate::tinkerbell::worker::{self, Stopped, Worker};
@@ -90,8 +91,8 @@ fn settings(
         id: Some(here.machine_id(args.id.or_else(|| kernel.worker.clone()), leased)?),
         source: args.transport,
         server,
-        tls: args.tls || kernel.tls,
-        insecure_tls: args.insecure_tls || kernel.insecure_tls,
+        tls: args.tls.unwrap_or(kernel.tls),
+        insecure_tls: args.insecure_tls.unwrap_or(kernel.insecure_tls),
         client_certificate: args.client_certificate.zip(args.client_key),
         nats_server: args.nats_server,
         subjects: Subjects {
@@ -100,14 +101,15 @@ fn settings(
             events: args.nats_events.unwrap_or(default.events),
         },
         workflow: args.workflow_path,
-        registry: Registry {
-            name: args.registry.or_else(|| kernel.registry.name.clone()),
-            user: args.registry_user.or_else(|| kernel.registry.user.clone()),
-            password: password.map(Secret::new).or_else(|| kernel.registry.password.clone()),
+        registries: Registries {
+            name: args.registry.or_else(|| kernel.registries.name.clone()),
+            username: args.registry_user.or_else(|| kernel.registries.username.clone()),
+            password: password.map(Secret::new).or_else(|| kernel.registries.password.clone()),
             insecure: match args.insecure_registry {
-                none if none.is_empty() => kernel.registry.insecure.clone(),
+                none if none.is_empty() => kernel.registries.insecure.clone(),
                 given => given,
             },
+            scratch: args.scratch.or_else(|| here.scratch()),
         },
         attributes: !args.no_attributes,
         backoff_max: args.backoff_max.0,
@@ -148,6 +150,7 @@ pub fn by_their_name(name: Name) -> ExitCode {
 async fn from_their_door(mut settings: Settings) -> anyhow::Result<Exit> {
     let path = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
     settings.client_certificate = path("NIBS_CLIENT_CERTIFICATE").zip(path("NIBS_CLIENT_KEY"));
+    settings.registries.scratch = path("NIBS_SCRATCH");
     // The kernel's parameters have come here as flags and variables.
     let here = Here::without_kernel(path("NIBS_CA"));
     let cancel = cancelled_by_signals_and_hangup()?;
@@ -176,12 +179,13 @@ impl Agent {
         if let Some(keeper) = &self.keeper {
             runner = runner.leased(keeper.watch());
         }
+        let registries = self.settings.registries.clone();
         let worker = Worker {
             executor: Executor::new(Arc::new(runner), Limits::default(), self.cancel.clone()),
             cancel: self.cancel.clone(),
             backoff_max: self.settings.backoff_max,
             outlets: outlets(self.json, self.syslog.clone()),
-            fallback: Box::new(worker::no_containers),
+            fallback: Box::new(move |assignment| container::task(assignment, &registries)),
         };
         match worker.run(transport.as_mut()).await {
             Stopped::Told => info!("stopped the agent: it was told to"),
@@ -242,7 +246,7 @@ impl Agent {
     /// How a Tinkerbell server is spoken with.
     fn options(&self, server: String, id: &str) -> anyhow::Result<transport::Options> {
         let http = self.here.http_options()?;
-        let Settings { protocol, registry, tls, insecure_tls, .. } = &self.settings;
+        let Settings { protocol, registries, tls, insecure_tls, .. } = &self.settings;
         let client_certificate = match &self.settings.client_certificate {
             Some((certificate, key)) => Some(ClientCertificate {
                 certificate: read("client certificate", certificate)?,
@@ -255,7 +259,7 @@ impl Agent {
             agent: id.to_owned(),
             attributes: self.settings.attributes.then(attributes),
             protocol: *protocol,
-            registry: registry.name.clone(),
+            registry: registries.name.clone(),
             tls: *tls,
             insecure_tls: *insecure_tls,
             ca_bundles: http.ca_bundles,

@@ -16,7 +16,7 @@ use super::Assignment;
 use super::builtin::BadInput;
 
 /// What the agent knows of registries, and where it may unpack images.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Registries {
     /// The registry whose user this is, `HOST[:PORT]`; no other is shown it.
     pub name: Option<String>,

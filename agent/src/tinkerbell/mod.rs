@@ -23,4 +23,5 @@ pub mod transport;
 pub mod worker;
 
 pub use assignment::{Assignment, Report, State};
-pub use settings::{Registry, Settings};
+pub use container::Registries;
+pub use settings::Settings;

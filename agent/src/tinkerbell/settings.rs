@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nibs_job::Secret;
-
+use super::Registries;
 use super::transport::{Protocol, Subjects};
 
 /// Longest wait between two questions, as tink-agent has it.
@@ -21,27 +20,6 @@ pub enum Source {
     File,
     /// A NATS server.
     Nats,
-}
-
-/// Where images of actions come from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Registry {
-    /// Host of the registry that user and password are for.
-    pub name: Option<String>,
-    /// User.
-    pub user: Option<String>,
-    /// Password.
-    pub password: Option<Secret>,
-    /// Registries, `HOST[:PORT]`, that are spoken to without TLS or with any certificate.
-    pub insecure: Vec<String>,
-}
-
-impl Registry {
-    /// The registries of a list with commas.
-    pub fn list(text: &str) -> Vec<String> {
-        let registries = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        registries.map(str::to_owned).collect()
-    }
 }
 
 /// What an agent is told.
@@ -67,8 +45,8 @@ pub struct Settings {
     pub subjects: Subjects,
     /// The file that actions come from.
     pub workflow: Option<PathBuf>,
-    /// Where images of actions come from.
-    pub registry: Registry,
+    /// Where images of actions come from, and where they are unpacked.
+    pub registries: Registries,
     /// Whether the server is told what this machine is.
     pub attributes: bool,
     /// Longest wait between two questions.
@@ -88,7 +66,7 @@ impl Default for Settings {
             nats_server: None,
             subjects: Subjects::default(),
             workflow: None,
-            registry: Registry::default(),
+            registries: Registries::default(),
             attributes: true,
             backoff_max: DEFAULT_BACKOFF_MAX,
         }

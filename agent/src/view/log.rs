@@ -20,6 +20,10 @@ use crate::syslog::{Severity, Syslog};
 /// Which log lines are shown, most telling first: a level, or `TARGET=LEVEL`, with commas between.
 const VARIABLES: [&str; 2] = ["NIBS_LOG", "RUST_LOG"];
 
+/// From which verbosity on tink-agent's name shows debug and trace lines.
+const DEBUG: i64 = 1;
+const TRACE: i64 = 5;
+
 /// Where log lines go besides, from when there is somewhere.
 static SYSLOG: OnceLock<Arc<Syslog>> = OnceLock::new();
 
@@ -28,18 +32,20 @@ static SYSLOG: OnceLock<Arc<Syslog>> = OnceLock::new();
 pub fn start_logging() {
     let lines = tracing_subscriber::fmt::layer();
     let lines = lines.with_writer(BesideTheBar).with_ansi(false).with_target(false).compact();
-    start(lines, LevelFilter::INFO);
+    start(lines, Targets::new());
 }
 
 /// Starts logging for this process as tink-agent does: JSON objects on stdout, each with the id of
 /// the agent, and more of them with a greater `verbosity`.
 pub fn start_json_logging(verbosity: i64, agent: &str) {
     let level = match verbosity {
-        ..=0 => LevelFilter::INFO,
-        1..=4 => LevelFilter::DEBUG,
-        5.. => LevelFilter::TRACE,
+        i64::MIN..DEBUG => LevelFilter::INFO,
+        DEBUG..TRACE => LevelFilter::DEBUG,
+        TRACE.. => LevelFilter::TRACE,
     };
-    start(JsonLog { agent: agent.to_owned() }, level);
+    // Whoever wants more of the agent does not want all of its libraries.
+    let ours = Targets::new().with_target("nibs", level);
+    start(JsonLog { agent: agent.to_owned() }, ours);
 }
 
 /// Has the log lines of this process go to syslog too.
@@ -48,14 +54,15 @@ pub fn log_to_syslog(syslog: Arc<Syslog>) {
     let _ = SYSLOG.set(syslog);
 }
 
-fn start<L>(lines: L, usual: LevelFilter)
+/// Logs with `lines` what the environment asks for, and where it does not ask, `usual`, and `info`.
+fn start<L>(lines: L, usual: Targets)
 where
     L: Layer<tracing_subscriber::layer::Layered<Targets, registry::Registry>> + Send + Sync,
 {
     let wanted = VARIABLES.iter().find_map(|name| std::env::var(name).ok());
     // Whoever asks in words that nobody understands still gets what everybody gets.
-    let filter: Targets = wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or_default();
-    let rest = filter.default_level().unwrap_or(usual);
+    let filter: Targets = wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(usual);
+    let rest = filter.default_level().unwrap_or(LevelFilter::INFO);
     let filter = filter.with_default(rest);
     let log = registry().with(filter).with(lines).with(ToSyslog);
     // Fails only where logging has been started before, as in tests.
@@ -153,12 +160,14 @@ impl Said {
     }
 
     fn into_json(self, level: Level, time: SystemTime, agent: &str) -> Value {
-        // The distance of a level of Go's slog from its info, without the sign.
+        // What is above info in Go's slog is numbered in steps of four, and what is below by the
+        // verbosity that shows it.
         let level = match level {
             Level::ERROR => 8,
-            Level::WARN | Level::DEBUG => 4,
+            Level::WARN => 4,
             Level::INFO => 0,
-            Level::TRACE => 9,
+            Level::DEBUG => DEBUG,
+            Level::TRACE => TRACE,
         };
         let mut object = Map::new();
         object.insert("time".into(), humantime::format_rfc3339_nanos(time).to_string().into());

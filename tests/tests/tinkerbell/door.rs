@@ -14,8 +14,8 @@ use tonic::Code;
 use crate::agent::{PATIENCE, wait_until};
 use crate::{AGENT, WORKFLOW, message};
 
-/// An image that nobody has: nothing listens on the discard port.
-const NOWHERE: &str = "127.0.0.1:9/actions/no-such-action:v1";
+/// What can be no image, so that nobody is asked for it.
+const NO_IMAGE: &str = "registry.lab/No Such Action";
 
 /// The agent as HookOS starts it.
 struct Process(Child);
@@ -49,7 +49,7 @@ impl Drop for Process {
 
 fn fake() -> Fake {
     let fake = Fake::start(Options::impatient()).unwrap();
-    fake.add(Workflow::of(WORKFLOW, AGENT, [Action::new("nowhere", NOWHERE)]));
+    fake.add(Workflow::of(WORKFLOW, AGENT, [Action::new("nothing", NO_IMAGE)]));
     fake
 }
 
@@ -58,7 +58,7 @@ fn what_hookos_starts_does_what_the_server_assigns_and_tells_the_error_itself() 
     let fake = fake();
     let Some(mut agent) = Process::start(&fake) else { return };
     let failed = fake.wait_for(WORKFLOW, State::Failed, PATIENCE).unwrap();
-    assert!(message(&failed).contains(NOWHERE), "{failed:?}");
+    assert!(message(&failed).contains(NO_IMAGE), "{failed:?}");
     let told = fake.attributes().unwrap().memory.unwrap().usable.unwrap();
     assert!(told.ends_with("GB"), "the machine tells what it is: {told}");
     assert!(agent.0.try_wait().unwrap().is_none(), "it asks on after a failure");

@@ -34,11 +34,11 @@ pub(super) fn old(settings: &mut Settings, variable: &impl Fn(&str) -> Option<St
     let boolean = |slot: &mut bool, name| {
         *slot = variable(name).and_then(|value| go::boolean(&value)).unwrap_or(*slot);
     };
-    text(&mut settings.registry.user, "REGISTRY_USERNAME");
+    text(&mut settings.registries.username, "REGISTRY_USERNAME");
     if let Some(password) = variable("REGISTRY_PASSWORD") {
-        settings.registry.password = Some(Secret::new(password));
+        settings.registries.password = Some(Secret::new(password));
     }
-    text(&mut settings.registry.name, "DOCKER_REGISTRY");
+    text(&mut settings.registries.name, "DOCKER_REGISTRY");
     text(&mut settings.server, "TINKERBELL_GRPC_AUTHORITY");
     boolean(&mut settings.tls, "TINKERBELL_TLS");
     boolean(&mut settings.insecure_tls, "TINKERBELL_INSECURE_TLS");

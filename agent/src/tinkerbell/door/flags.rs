@@ -50,10 +50,10 @@ const NUMBER_ONLY: Takes = Takes::Number(|_, _| {});
 const BOOLEAN_ONLY: Takes = Takes::Boolean(|_, _| {});
 
 const ID: Takes = Takes::Text(|to, text| to.settings.id = text);
-const REGISTRY: Takes = Takes::Text(|to, text| to.settings.registry.name = text);
-const USER: Takes = Takes::Text(|to, text| to.settings.registry.user = text);
+const REGISTRY: Takes = Takes::Text(|to, text| to.settings.registries.name = text);
+const USER: Takes = Takes::Text(|to, text| to.settings.registries.username = text);
 const PASSWORD: Takes =
-    Takes::Text(|to, text| to.settings.registry.password = text.map(Secret::new));
+    Takes::Text(|to, text| to.settings.registries.password = text.map(Secret::new));
 const SERVER: Takes = Takes::Text(|to, text| to.settings.server = text);
 const TLS: Takes = Takes::Boolean(|to, value| to.settings.tls = value);
 const INSECURE_TLS: Takes = Takes::Boolean(|to, value| to.settings.insecure_tls = value);

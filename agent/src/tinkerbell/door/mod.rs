@@ -189,8 +189,11 @@ mod tests {
         assert_eq!(settings.source, Source::Nats);
         assert!(!settings.attributes && settings.tls && settings.insecure_tls);
         assert_eq!(settings.backoff_max, Duration::from_secs(90));
-        let registry = &settings.registry;
-        assert_eq!((registry.name.as_deref(), registry.user.as_deref()), (Some("r"), Some("u")));
+        let registry = &settings.registries;
+        assert_eq!(
+            (registry.name.as_deref(), registry.username.as_deref()),
+            (Some("r"), Some("u"))
+        );
         assert_eq!(registry.password.as_ref().unwrap().expose(), "p");
         assert_eq!(settings.workflow, Some(PathBuf::from("/w.yaml")));
         assert_eq!(settings.nats_server.as_deref(), Some("10.0.0.1:4222"));
@@ -215,9 +218,9 @@ mod tests {
         let settings = worker(&["-i", "m", "-r=reg", "-u", "me", "-p", "hunter2"], &[]);
         assert!(settings.tls && settings.protocol == Protocol::TinkWorker);
         assert_eq!(settings.id.as_deref(), Some("m"));
-        assert_eq!(settings.registry.name.as_deref(), Some("reg"));
-        assert_eq!(settings.registry.user.as_deref(), Some("me"));
-        assert_eq!(settings.registry.password.unwrap().expose(), "hunter2");
+        assert_eq!(settings.registries.name.as_deref(), Some("reg"));
+        assert_eq!(settings.registries.username.as_deref(), Some("me"));
+        assert_eq!(settings.registries.password.unwrap().expose(), "hunter2");
         assert!(!worker(&["--tinkerbell-tls=false"], &[]).tls);
         assert!(!worker(&[], &[("TINKERBELL_TLS", "false")]).tls);
         let old = [
@@ -248,9 +251,9 @@ mod tests {
         );
         assert_eq!(settings.server.as_deref(), Some("h:1"));
         assert!(settings.tls && settings.insecure_tls);
-        assert_eq!(settings.registry.name.as_deref(), Some("r"));
-        assert_eq!(settings.registry.user.as_deref(), Some("u"));
-        assert_eq!(settings.registry.password.unwrap().expose(), "p");
+        assert_eq!(settings.registries.name.as_deref(), Some("r"));
+        assert_eq!(settings.registries.username.as_deref(), Some("u"));
+        assert_eq!(settings.registries.password.unwrap().expose(), "p");
     }
 
     #[test]
