@@ -6,6 +6,8 @@
 mod archive2disk;
 mod image;
 mod image2disk;
+mod oci2disk;
+mod qemuimg2disk;
 mod target;
 mod variables;
 mod writefile;
@@ -36,6 +38,8 @@ pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 const BUILTINS: &[(&str, Translate)] = &[
     ("archive2disk", archive2disk::translate),
     ("image2disk", image2disk::translate),
+    ("oci2disk", oci2disk::translate),
+    ("qemuimg2disk", qemuimg2disk::translate),
     ("writefile", writefile::translate),
 ];
 
