@@ -24,6 +24,7 @@ mod partition;
 pub mod power;
 mod run;
 pub mod stream_image;
+mod upload_image;
 mod write_files;
 
 pub use archive::{ArchiveError, EntryError};
@@ -34,3 +35,4 @@ pub use error::Error;
 pub use partition::{LocateError, Located};
 pub use power::PowerChange;
 pub use run::{Done, explain, run};
+pub use upload_image::UploadError;

@@ -7,7 +7,7 @@ use nibs_job::Task;
 use crate::stream_image::Explanation;
 use crate::{
     Context, Error, PowerChange, archive, boot_order, bottlerocket, power, stream_image,
-    write_files,
+    upload_image, write_files,
 };
 
 /// What an action has done.
@@ -29,6 +29,7 @@ pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
         Task::Bottlerocket(params) => bottlerocket::run(params, context),
         Task::WriteFiles(params) => write_files::run(params, context),
         Task::ExtractArchive(params) => archive::run(params, context),
+        Task::UploadImage(params) => upload_image::run(params, context),
         Task::BootOrder(params) => boot_order::run(params, context),
         Task::Reboot(_) => power::run(PowerChange::Reboot, context),
         Task::PowerOff(_) => power::run(PowerChange::PowerOff, context),
@@ -44,6 +45,7 @@ pub fn explain(task: &Task, context: &Context) -> Result<Option<Explanation>, Er
         Task::Bottlerocket(params) => bottlerocket::explain(params, context).map(Some),
         Task::WriteFiles(_)
         | Task::ExtractArchive(_)
+        | Task::UploadImage(_)
         | Task::BootOrder(_)
         | Task::Reboot(_)
         | Task::PowerOff(_) => Ok(None),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::decode::{DecodeError, decode};
 use crate::params::{
-    BootOrder, Bottlerocket, ExtractArchive, PowerOff, Reboot, StreamImage, WriteFiles,
+    BootOrder, Bottlerocket, ExtractArchive, PowerOff, Reboot, StreamImage, UploadImage, WriteFiles,
 };
 use crate::{Span, decode};
 
@@ -69,6 +69,8 @@ pub enum Task {
     WriteFiles(WriteFiles),
     /// Extracts a tar archive into a filesystem on a disk.
     ExtractArchive(Box<ExtractArchive>),
+    /// Sends what is on a disk to a server.
+    UploadImage(Box<UploadImage>),
     /// Sets the firmware's boot order.
     BootOrder(BootOrder),
     /// Restarts the machine.
@@ -84,6 +86,7 @@ impl Task {
         "bottlerocket",
         "write-files",
         "extract-archive",
+        "upload-image",
         "boot-order",
         "reboot",
         "power-off",
@@ -96,6 +99,7 @@ impl Task {
             "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
             "extract-archive" => decode(with).map(Box::new).map(Self::ExtractArchive),
+            "upload-image" => decode(with).map(Box::new).map(Self::UploadImage),
             "boot-order" => decode(with).map(Self::BootOrder),
             "reboot" => decode(with).map(Self::Reboot),
             "power-off" => decode(with).map(Self::PowerOff),
@@ -111,6 +115,7 @@ impl Task {
             Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
             Self::ExtractArchive(_) => "extract-archive",
+            Self::UploadImage(_) => "upload-image",
             Self::BootOrder(_) => "boot-order",
             Self::Reboot(_) => "reboot",
             Self::PowerOff(_) => "power-off",

@@ -17,7 +17,8 @@ pub fn event() -> Schema {
 
 /// Lets `with` be absent for the actions whose parameters all have defaults.
 pub(crate) fn with_is_optional(task: &mut Schema) {
-    const MANDATORY: [&str; 4] = ["stream-image", "bottlerocket", "write-files", "extract-archive"];
+    const MANDATORY: [&str; 5] =
+        ["stream-image", "bottlerocket", "write-files", "extract-archive", "upload-image"];
     let variants = task.get_mut("oneOf").and_then(|variants| variants.as_array_mut());
     for variant in variants.into_iter().flatten() {
         let uses = variant.pointer("/properties/uses/const").and_then(|uses| uses.as_str());

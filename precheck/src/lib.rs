@@ -39,7 +39,11 @@ pub fn check(job: &Job) -> Vec<Finding> {
             }
             Task::WriteFiles(with) => add_write_files(with, &mut files),
             // What is in an archive is not known yet.
-            Task::ExtractArchive(_) | Task::BootOrder(_) | Task::Reboot(_) | Task::PowerOff(_) => {}
+            Task::ExtractArchive(_)
+            | Task::UploadImage(_)
+            | Task::BootOrder(_)
+            | Task::Reboot(_)
+            | Task::PowerOff(_) => {}
         }
     }
     let mut findings = check::check(&files, &target);

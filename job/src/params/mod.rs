@@ -25,6 +25,7 @@ mod partition;
 mod power;
 mod stream_image;
 mod tuf;
+mod upload_image;
 mod write_files;
 
 pub use boot_order::{BootOrder, BootPolicy};
@@ -36,4 +37,5 @@ pub use partition::PartitionSelector;
 pub use power::{PowerOff, Reboot};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
+pub use upload_image::{UploadCompression, UploadImage};
 pub use write_files::{Content, Filesystem, Mode, Netplan, NewFile, WriteFiles};

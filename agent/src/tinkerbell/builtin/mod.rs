@@ -8,6 +8,7 @@ mod image;
 mod image2disk;
 mod oci2disk;
 mod qemuimg2disk;
+mod slurp;
 mod target;
 mod variables;
 mod writefile;
@@ -40,6 +41,7 @@ const BUILTINS: &[(&str, Translate)] = &[
     ("image2disk", image2disk::translate),
     ("oci2disk", oci2disk::translate),
     ("qemuimg2disk", qemuimg2disk::translate),
+    ("slurp", slurp::translate),
     ("writefile", writefile::translate),
 ];
 
