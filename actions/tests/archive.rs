@@ -77,15 +77,24 @@ impl Bench {
         self.extract(&json!({ "url": file }))
     }
 
-    /// Looks at what is on the disk, from the root of the filesystem.
-    fn look<T>(&self, look: impl FnOnce(&Path) -> T) -> T {
+    /// Looks at what is on the disk, from the root of the filesystem: where no other test's mounts are
+    /// copied from.
+    fn look<T: Send>(&self, look: impl FnOnce(&Path) -> T + Send) -> T {
         let place = self.directory.path().join("mounted");
         fs::create_dir_all(&place).unwrap();
         let (device, at) = (self.device.to_str().unwrap(), place.to_str().unwrap());
-        run("mount", &["-o", "ro", device, at]).expect("a filesystem that can be mounted");
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&place)));
-        run("umount", &[at]).expect("nothing that keeps it");
-        seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let looked = std::thread::scope(|scope| {
+            let seen = scope.spawn(|| {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+                run("mount", &["--make-rprivate", "/"]).expect("mounts of its own");
+                run("mount", &["-o", "ro", device, at]).expect("a filesystem that can be mounted");
+                let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&place)));
+                run("umount", &[at]).expect("nothing that keeps it");
+                seen
+            });
+            seen.join().unwrap()
+        });
+        looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
