@@ -27,14 +27,16 @@ readonly PACKAGES=(
     busybox-static bzip2 dosfstools e2fsprogs fdisk gdisk grub-efi-amd64-bin lz4 mmdebstrap mtools xfsprogs xz-utils zstd
     ca-certificates
     # lab
-    dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 rsyslog sbsigntool util-linux
+    dnsmasq-base iproute2 ipxe nats-server openssl ovmf qemu-system-x86 qemu-utils rsyslog sbsigntool util-linux
     # containers, their images and registries
     docker-registry podman skopeo
+    # tests of formats, against the tools that make them
+    attr tar
     # lint
     python3-pip shellcheck
 )
 # What the benchmark runs besides.
-readonly BENCH_PACKAGES=(bmap-tools cpio curl fio qemu-utils)
+readonly BENCH_PACKAGES=(bmap-tools cpio curl fio)
 # What its virtual machine has: the same programs, and a way to the network.
 readonly BENCH_SYSTEM=bmap-tools,coreutils,curl,dash,fio,iproute2,lz4,qemu-utils,zstd
 readonly KERNEL_SOURCE=linux-source-6.12

@@ -32,6 +32,7 @@ mod run_command;
 mod run_container;
 mod storage;
 pub mod stream_image;
+mod upload_image;
 mod volume;
 mod write_files;
 
@@ -48,3 +49,4 @@ pub use power::PowerChange;
 pub use process::ProcessError;
 pub use run::{Done, explain, run};
 pub use storage::StorageError;
+pub use upload_image::UploadError;

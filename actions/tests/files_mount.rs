@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use nibs_actions::mount::{self, Access, FileError, MountError, NewFile, Root};
 use nibs_actions::{Context, Error, Machine, Sink, Stop, disk, http};
+use nibs_bottlerocket::net_toml::Lease;
 use nibs_job::params::Filesystem;
 use nibs_job::{Class, LogLevel, Progress, Task};
 
@@ -325,4 +326,48 @@ fn the_action_finds_its_partition_and_tells_no_secret() {
     let said = lines.0.lock().unwrap().join("\n");
     assert!(said.contains("wrote /a/token (7 bytes, mode 0600)"), "{said}");
     assert!(!said.contains("hunter2") && !said.contains("first"), "{said}");
+}
+
+#[test]
+fn a_lease_becomes_a_file_for_netplan() {
+    let Some(disk) = LoopDevice::formatted(Filesystem::Ext4, 32 << 20) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    let lines = Arc::new(Lines::default());
+    let with = format!(
+        r#"{{"partition": {{"path": "{}"}}, "files": [
+            {{"path": "/etc/netplan/01.yaml", "netplan": {{"interface": "eno1"}}, "mode": "0600"}}]}}"#,
+        disk.device.display()
+    );
+    let task = Task::decode("write-files", serde_json::from_str(&with).unwrap()).unwrap();
+    let lease = Lease {
+        interface: "52:54:00:12:34:56".parse().unwrap(),
+        addresses: vec!["10.0.0.9/24".parse().unwrap()],
+        gateway: Some("10.0.0.1".parse().unwrap()),
+        routes: Vec::new(),
+        name_servers: Vec::new(),
+        search: Vec::new(),
+        domain: None,
+    };
+    let run = |lease| {
+        let context = Context {
+            machine: Machine { lease, ..Machine::default() },
+            stop: Stop::default(),
+            sink: lines.clone(),
+            runtime: runtime.handle().clone(),
+            http: http::Options::default(),
+            installed_disk: None,
+        };
+        nibs_actions::run(&task, &context)
+    };
+    let error = run(None).unwrap_err().to_string();
+    assert!(error.contains("/etc/netplan/01.yaml: this machine has no DHCP lease"), "{error}");
+    run(Some(lease)).unwrap();
+    let read = mounted(&disk, Filesystem::Ext4, Access::ReadOnly, |root| {
+        root.read(Path::new("/etc/netplan/01.yaml"), 1000)
+    });
+    let text = String::from_utf8(read.unwrap()).unwrap();
+    assert!(
+        text.contains("\"eno1\":\n      dhcp4: false\n      addresses: [\"10.0.0.9/24\"]"),
+        "{text}"
+    );
 }

@@ -7,7 +7,9 @@ use nibs_job::{
     params::{DiskSelector, Pick},
 };
 
-use super::{Disk, Result, list, open_named, open_place};
+use super::{
+    Disk, Error, Result, list, open_named, open_place, partition_path, split_partition_path,
+};
 use crate::Machine;
 
 const BY_ID: &str = "/dev/disk/by-id/";
@@ -56,8 +58,22 @@ pub fn find(selector: &DiskSelector, machine: &Machine) -> Result<Disk> {
 
 /// The one disk that is meant, or the partition, if a path names one.
 pub fn find_place(selector: &DiskSelector, machine: &Machine) -> Result<Disk> {
-    let named = named(selector, |path| open_place(machine, path))?;
+    let named = named(selector, |path| match open_place(machine, path)? {
+        None => open_by_link(machine, path),
+        found => Ok(found),
+    })?;
     check(selector, named, machine)
+}
+
+/// The partition that a link would name if udev ran.
+fn open_by_link(machine: &Machine, path: &Path) -> Result<Option<Disk>> {
+    let Some((whole, number)) = split_partition_path(path) else { return Ok(None) };
+    let path = Some(whole.to_string_lossy().into_owned());
+    match find(&DiskSelector { path, ..DiskSelector::default() }, machine) {
+        Ok(disk) => open_place(machine, &partition_path(&disk.path, number)),
+        Err(Error::Select(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn named(
@@ -245,5 +261,24 @@ mod tests {
         let path = Some("/dev/disk/by-id/virtio-root".to_owned());
         let selector = DiskSelector { path, ..DiskSelector::default() };
         assert_eq!(find(&selector, &fake.machine).unwrap().name, "vda");
+    }
+
+    #[test]
+    fn a_partition_is_a_place_by_its_link_without_udev_too() {
+        let fake = FakeMachine::new();
+        fake.disk("vda", 1 << 20, &[("serial", "root")]);
+        fake.partition("vda", 1, "252:1");
+        fake.write(&fake.machine.sysfs.join("devices/vda/vda1/size"), "1024");
+        let place = |path: &str| {
+            let selector = DiskSelector { path: Some(path.into()), ..DiskSelector::default() };
+            find_place(&selector, &fake.machine).map(|disk| disk.name)
+        };
+        assert_eq!(place("/dev/disk/by-id/virtio-root-part1").unwrap(), "vda1");
+        assert_eq!(place("/dev/vda1").unwrap(), "vda1");
+        for absent in ["/dev/disk/by-id/virtio-root-part2", "/dev/sdz1", "/dev/disk/by-id/x-part1"]
+        {
+            let error = place(absent).unwrap_err().to_string();
+            assert!(error.contains("no disk fits") && error.contains(absent), "{error}");
+        }
     }
 }

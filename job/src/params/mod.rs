@@ -30,6 +30,7 @@ mod run_container;
 mod storage;
 mod stream_image;
 mod tuf;
+mod upload_image;
 mod volume;
 mod write_files;
 
@@ -52,5 +53,6 @@ pub use run_container::{
 pub use storage::{Storage, StorageStep};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
+pub use upload_image::{UploadCompression, UploadImage};
 pub use volume::Volume;
 pub use write_files::{Content, Filesystem, Mode, Netplan, NewFile, WriteFiles};

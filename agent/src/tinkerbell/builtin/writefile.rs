@@ -278,7 +278,7 @@ mod tests {
             json!({ "disk": disk, "user-data": { "metadata": [services[0]] } }),
         );
         assert_eq!(made("/user-data.toml", &[("HEGEL_URL", services[0])]), asked);
-        for (timeout, expected) in [("", "2m"), ("30s", "30s")] {
+        for (timeout, expected) in [("", "2m"), ("30s", "30s"), ("1m30s", "1m 30s")] {
             let more =
                 [("STATIC_BOTTLEROCKET", "true"), ("IFNAME", "eno1"), ("DHCP_TIMEOUT", timeout)];
             let net = json!({ "from": "lease", "timeout": expected });
