@@ -79,6 +79,25 @@ impl ControlPlane {
         Ok(url(&format!("/assets/images/{name}")))
     }
 
+    /// Where an asset of this path is.
+    pub fn asset(path: &str) -> String {
+        url(&format!("/assets/{path}"))
+    }
+
+    /// Serves bytes as an asset of this path.
+    pub fn publish(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let file = self.directory.join("assets").join(path);
+        let folder = file.parent().context("an asset is in a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::write(&file, bytes).with_context(|| format!("writing {}", file.display()))
+    }
+
+    /// Serves the asset of this path no more.
+    pub fn withdraw(&self, path: &str) -> Result<()> {
+        let file = self.directory.join("assets").join(path);
+        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))
+    }
+
     /// Stores a job and hands it to the machine of this id.
     pub fn assign(&self, job: &Job, machine: &str) -> Result<()> {
         let body = serde_json::to_value(job).context("encoding the job")?;

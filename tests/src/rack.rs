@@ -39,6 +39,16 @@ impl Rack {
         artefacts: &Artefacts,
         directory: &Path,
     ) -> Result<Self> {
+        Self::set_up_booting(&ControlPlane::boot_script(), firmware, artefacts, directory)
+    }
+
+    /// The same, with iPXE getting its script from this URL.
+    pub fn set_up_booting(
+        boot_script: &str,
+        firmware: Firmware,
+        artefacts: &Artefacts,
+        directory: &Path,
+    ) -> Result<Self> {
         if directory.exists() {
             fs::remove_dir_all(directory)
                 .with_context(|| format!("emptying {}", directory.display()))?;
@@ -48,7 +58,7 @@ impl Rack {
         Ok(Self {
             control: ControlPlane::start(artefacts, directory)?,
             accelerator: Accelerator::probe(&firmware, directory),
-            dnsmasq: dnsmasq::start(directory, &firmware, &ControlPlane::boot_script())?,
+            dnsmasq: dnsmasq::start(directory, &firmware, boot_script)?,
             firmware,
             network,
             directory: directory.to_owned(),
