@@ -27,7 +27,9 @@ readonly PACKAGES=(
     busybox-static bzip2 dosfstools e2fsprogs fdisk gdisk grub-efi-amd64-bin lz4 mmdebstrap mtools xfsprogs xz-utils zstd
     ca-certificates
     # lab
-    dnsmasq-base iproute2 ipxe openssl ovmf qemu-system-x86 sbsigntool util-linux
+    dnsmasq-base iproute2 ipxe openssl ovmf qemu-system-x86 qemu-utils sbsigntool util-linux
+    # tests of formats, against the tools that make them
+    attr tar
     # lint
     python3-pip shellcheck
 )

@@ -13,6 +13,7 @@ use crate::partition::LocateError;
 use crate::power::PowerError;
 use crate::process::ProcessError;
 use crate::storage::StorageError;
+use crate::upload_image::UploadError;
 use crate::{Interrupted, disk, http, image};
 
 /// Why an action failed. Its text is one line: what was being done, to what, what was found.
@@ -34,6 +35,9 @@ pub enum Error {
     /// Extracting an archive failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// Sending what is on a disk failed.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// Making the HTTP client failed.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -97,6 +101,7 @@ impl Error {
             Self::Disk(error) => error.class(),
             Self::Image(error) => error.class(),
             Self::Archive(error) => error.class(),
+            Self::Upload(error) => error.class(),
             Self::Http(error) => error.class(),
             Self::Locate(error) => error.class(),
             Self::Mount(error) => error.class(),

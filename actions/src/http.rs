@@ -37,6 +37,8 @@ pub struct Options {
     pub ca_bundles: Vec<PathBuf>,
     /// More CA certificates, PEM.
     pub ca: Option<String>,
+    /// Whether any certificate of a server is taken for good.
+    pub insecure: bool,
     /// By what the client proves itself to servers that ask.
     pub client_certificate: Option<ClientCertificate>,
     /// Which proxies are asked.
@@ -83,6 +85,7 @@ impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("ca_bundles", &self.ca_bundles)
+            .field("insecure", &self.insecure)
             .field("proxies", &self.proxies)
             .field("user_agent", &self.user_agent)
             .finish_non_exhaustive()
@@ -147,6 +150,7 @@ pub fn client(options: &Options) -> Result<Client, Error> {
     }
     let mut builder = Client::builder()
         .tls_certs_only(roots)
+        .tls_danger_accept_invalid_certs(options.insecure)
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(TCP_KEEPALIVE)

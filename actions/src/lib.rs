@@ -29,6 +29,7 @@ mod run;
 mod run_command;
 mod storage;
 pub mod stream_image;
+mod upload_image;
 mod volume;
 mod write_files;
 
@@ -44,3 +45,4 @@ pub use power::PowerChange;
 pub use process::ProcessError;
 pub use run::{Done, explain, run};
 pub use storage::StorageError;
+pub use upload_image::UploadError;

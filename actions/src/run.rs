@@ -7,7 +7,7 @@ use nibs_job::Task;
 use crate::stream_image::Explanation;
 use crate::{
     Context, Error, PowerChange, archive, boot_order, bottlerocket, kexec, layout, power,
-    run_command, storage, stream_image, write_files,
+    run_command, storage, stream_image, upload_image, write_files,
 };
 
 /// What an action has done.
@@ -29,6 +29,7 @@ pub fn run(task: &Task, context: &Context) -> Result<Done, Error> {
         Task::Bottlerocket(params) => bottlerocket::run(params, context),
         Task::WriteFiles(params) => write_files::run(params, context),
         Task::ExtractArchive(params) => archive::run(params, context),
+        Task::UploadImage(params) => upload_image::run(params, context),
         Task::BootOrder(params) => boot_order::run(params, context),
         Task::RunCommand(params) => run_command::run(params, context),
         Task::WipeDisk(params) => layout::wipe(params, context),

@@ -81,18 +81,37 @@ fn stream(
     let stop = context.stop.child();
     let opened = source::open(image, context, &stop)?;
     opened.check_fits(disk)?;
-    let place = source::place(image);
     if !opened.is_proven() {
         context.sink.warning(unproven(image));
     }
     if only.is_none() {
         *map = block_map::find(image, &*opened.source, context, &stop)?;
     }
+    match write(opened, params, disk, only.clone(), map.clone(), context) {
+        Err(Error::Image(error)) if error.is_qcow2() && image.tuf.is_none() => {
+            let opened = source::open_qcow2(image, context, &context.stop.child())?;
+            opened.check_fits(disk)?;
+            write(opened, params, disk, only, None, context)
+        }
+        written => written,
+    }
+}
+
+/// Writes an image that is there to be read.
+fn write(
+    opened: Opened,
+    params: &StreamImage,
+    disk: &Disk,
+    only: Option<Vec<Range<u64>>>,
+    map: Option<Arc<BlockMap>>,
+    context: &Context,
+) -> Result<Summary, Error> {
+    let place = source::place(&params.image);
     let target = Device::open(&disk.path, disk.size, disk.sector_size)?.rotational(disk.rotational);
     context.info(format!("writing {place} to {disk} {}", target.manner()));
-    let Opened { source, served, whole, .. } = opened;
+    let Opened { source, served, whole, stop, .. } = opened;
     let read_back = params.verify == Verify::Written;
-    let proof = Proof { served, image: whole, map: map.clone(), read_back, only };
+    let proof = Proof { served, image: whole, map, read_back, only };
     Ok(image::stream(source, &target, &proof, &stop, &*context.sink)?)
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::decode::{DecodeError, decode};
 use crate::params::{
     BootOrder, Bottlerocket, ExtractArchive, Kexec, MakeFilesystem, PartitionDisk, PowerOff,
-    Reboot, RunCommand, Storage, StreamImage, WipeDisk, WriteFiles,
+    Reboot, RunCommand, Storage, StreamImage, UploadImage, WipeDisk, WriteFiles,
 };
 use crate::{Span, decode};
 
@@ -70,6 +70,8 @@ pub enum Task {
     WriteFiles(WriteFiles),
     /// Extracts a tar archive into a filesystem on a disk.
     ExtractArchive(Box<ExtractArchive>),
+    /// Sends what is on a disk to a server.
+    UploadImage(Box<UploadImage>),
     /// Sets the firmware's boot order.
     BootOrder(BootOrder),
     /// Runs commands with an installed system as their root.
@@ -97,6 +99,7 @@ impl Task {
         "bottlerocket",
         "write-files",
         "extract-archive",
+        "upload-image",
         "boot-order",
         "run-command",
         "wipe-disk",
@@ -115,6 +118,7 @@ impl Task {
             "bottlerocket" => decode(with).map(Box::new).map(Self::Bottlerocket),
             "write-files" => decode(with).map(Self::WriteFiles),
             "extract-archive" => decode(with).map(Box::new).map(Self::ExtractArchive),
+            "upload-image" => decode(with).map(Box::new).map(Self::UploadImage),
             "boot-order" => decode(with).map(Self::BootOrder),
             "run-command" => decode(with).map(Box::new).map(Self::RunCommand),
             "wipe-disk" => decode(with).map(Self::WipeDisk),
@@ -136,6 +140,7 @@ impl Task {
             Self::Bottlerocket(_) => "bottlerocket",
             Self::WriteFiles(_) => "write-files",
             Self::ExtractArchive(_) => "extract-archive",
+            Self::UploadImage(_) => "upload-image",
             Self::BootOrder(_) => "boot-order",
             Self::RunCommand(_) => "run-command",
             Self::WipeDisk(_) => "wipe-disk",

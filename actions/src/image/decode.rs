@@ -46,7 +46,10 @@ pub(super) fn announce(
         Ok(Announced { format, at_least })
     });
     let announced = detected.map_err(|error| broken(Format::Raw, input.consumed(), &error))?;
+    // What it is says more than its length does.
     if announced.format == Format::Raw {
+        let head = input.peek(HEAD).map_err(|error| broken(Format::Raw, 0, &error))?;
+        inspect(head)?;
         total.map_or(Ok(()), check_whole)?;
     }
     match announced.at_least {

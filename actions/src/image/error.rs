@@ -8,6 +8,7 @@ use std::time::Duration;
 use nibs_job::{Class, Size};
 
 use super::bmap::MapError;
+use super::format::QCOW2;
 use super::tuf::TufError;
 use crate::Interrupted;
 
@@ -105,6 +106,17 @@ pub enum Error {
         /// Why it cannot go on.
         why: String,
     },
+    /// A server does not give an image in any order.
+    #[error(
+        "fetching {url}: {cause}; a qcow2 image is read in another order than it is served: have it \
+         served by one that does, or convert it with `qemu-img convert -O raw`"
+    )]
+    NoRanges {
+        /// Where the image is.
+        url: String,
+        /// What is missing.
+        cause: &'static str,
+    },
     /// A request cannot be made at all.
     #[error("fetching {url}: {cause}")]
     Request {
@@ -141,6 +153,12 @@ pub enum Error {
     Format {
         /// What it is.
         format: &'static str,
+    },
+    /// A qcow2 image is damaged, or in a way that is not taken.
+    #[error("reading the qcow2 image: {cause}")]
+    Qcow2 {
+        /// What is wrong with it.
+        cause: String,
     },
     /// The compressed bytes are damaged or cut short.
     #[error("decoding {format} near offset {offset} of the image as served: {cause}")]
@@ -300,6 +318,11 @@ impl Error {
         }
     }
 
+    /// Whether it is that the image is qcow2, which is no stream.
+    pub(crate) fn is_qcow2(&self) -> bool {
+        matches!(self, Self::Format { format } if *format == QCOW2)
+    }
+
     /// Whose fault it is.
     pub fn class(&self) -> Class {
         match self {
@@ -313,6 +336,8 @@ impl Error {
             | Self::Registry { .. }
             | Self::ClientCertificate { .. }
             | Self::Request { .. }
+            | Self::NoRanges { .. }
+            | Self::Qcow2 { .. }
             | Self::Format { .. }
             | Self::Decode { .. }
             | Self::TrailingBytes { .. }

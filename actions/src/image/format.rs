@@ -33,9 +33,12 @@ const MAGICS: [(&[u8], Format); 5] = [
 /// What a bzip2 stream has at offset 4: a block, or the end of an empty one.
 const BZIP2_BLOCKS: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
 
+/// What is a disk image, but none that can be read from its front; see [`super::qcow2`].
+pub(super) const QCOW2: &str = "qcow2 (convert it with `qemu-img convert -O raw`)";
+
 /// What people serve by mistake, and that must not get onto a disk as if it were an image.
 const NO_IMAGES: [(&[u8], &str); 13] = [
-    (b"QFI\xfb", "qcow2 (convert it with `qemu-img convert -O raw`)"),
+    (b"QFI\xfb", QCOW2),
     (b"KDMV", "VMDK (convert it with `qemu-img convert -O raw`)"),
     (b"# Disk Desc", "VMDK (convert it with `qemu-img convert -O raw`)"),
     (b"vhdxfile", "VHDX (convert it with `qemu-img convert -O raw`)"),

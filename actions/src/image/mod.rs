@@ -16,7 +16,7 @@
 //! the disk. So a disk boots the whole image, or not at all.
 //!
 //! - [`source`]: where bytes come from ([`fetch`] over HTTP with resume, [`oci`] registries,
-//!   [`tuf`] repositories, [`file`]).
+//!   [`tuf`] repositories, [`file`]; [`qcow2`]: the disk in such an image).
 //! - [`format`], [`decode`]: what they are, told by magic, and their decoders; [`unpack`], [`cut`],
 //!   [`workers`], [`ahead`], [`reflow`]: on all cores, in order, in bounded memory; [`lz4`],
 //!   [`zstd`](mod@zstd), [`xz`], [`gzip`]: where a stream of theirs can be cut.
@@ -49,6 +49,7 @@ mod oci;
 mod pipeline;
 mod preview;
 mod progress;
+mod qcow2;
 mod range;
 mod readback;
 mod reflow;
@@ -76,6 +77,7 @@ pub(crate) use look::look;
 pub use oci::{Layer, Registry};
 pub use pipeline::{Proof, Summary, stream};
 pub(crate) use preview::{Preview, preview};
+pub(crate) use qcow2::{Place, Qcow2, Qcow2File};
 pub use source::Source;
 #[cfg(test)]
 pub(crate) use table::tests::image as table_image;

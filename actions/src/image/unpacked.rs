@@ -45,9 +45,9 @@ pub(crate) fn unpack<T, E: From<Error>>(
         stop,
         state: &state,
     };
-    let format = input.format().map_err(|error| state.first(error, Format::Raw))?;
+    let format = input.format().map_err(|error| state.first(&error, Format::Raw))?;
     let total_in = input.source.total();
-    let decoder = decoder(&mut input, format).map_err(|error| state.first(error, format))?;
+    let decoder = decoder(&mut input, format).map_err(|error| state.first(&error, format))?;
     let mut decoded = Decoded {
         decoder,
         verifier: Verifier::new(whole, "unpacked bytes"),
@@ -64,11 +64,11 @@ pub(crate) fn unpack<T, E: From<Error>>(
     }
     let value = worked?;
     let mut rest = [0; REST];
-    while decoded.read(&mut rest).map_err(|error| state.first(error, format))? > 0 {}
+    while decoded.read(&mut rest).map_err(|error| state.first(&error, format))? > 0 {}
     decoded.report();
     let verifier = decoded.into_verifier();
     let offset = state.taken.get();
-    let follows = input.fill_buf().map_err(|error| state.first(error, format))?;
+    let follows = input.fill_buf().map_err(|error| state.first(&error, format))?;
     if !follows.is_empty() {
         return Err(Error::TrailingBytes { format: format.name(), offset }.into());
     }
@@ -88,9 +88,9 @@ struct State {
 
 impl State {
     /// The first reason why reading ended, which this error may only follow from.
-    fn first(&self, error: io::Error, format: Format) -> Error {
+    fn first(&self, error: &io::Error, format: Format) -> Error {
         let earlier = self.failure.borrow_mut().take();
-        earlier.unwrap_or_else(|| broken(format, self.taken.get(), &error))
+        earlier.unwrap_or_else(|| broken(format, self.taken.get(), error))
     }
 
     fn fail(&self, error: impl Into<Error>) -> io::Error {
@@ -233,7 +233,7 @@ impl Read for Decoded<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = match self.decoder.read(into) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                return Err(self.state.fail(self.state.first(error, self.format)));
+                return Err(self.state.fail(self.state.first(&error, self.format)));
             }
             read => read?,
         };

@@ -22,6 +22,9 @@ use crate::{Context, Error, Sink};
 /// The format whose length is the image's own.
 const RAW: &str = "raw";
 
+/// The format of an image whose disk is read out of it.
+const QCOW2: &str = "qcow2";
+
 /// Tells what [`run`](super::run) would do. An error only if it was stopped: what would make a run
 /// fail is in the value.
 pub fn explain(params: &StreamImage, context: &Context) -> Result<Explanation, Error> {
@@ -157,7 +160,7 @@ fn see_image(
     if let Some(disk) = disk {
         refusals.unless(opened.check_fits(disk).map_err(Error::from))?;
     }
-    let Opened { source, served, whole, at_least } = opened;
+    let Opened { source, served, whole, at_least, .. } = opened;
     seen.answered = source.place();
     seen.served = source.total();
     seen.digests = digests(DigestOf::Served, &served);
@@ -166,11 +169,21 @@ fn see_image(
     seen.map = map
         .as_ref()
         .map(|map| MapSeen { place: map.place().to_owned(), mapped: map.mapped_size() });
-    let preview = image::preview(source, &stop, &*context.sink).map_err(Error::from);
+    let mut preview = image::preview(source, &stop, &*context.sink);
     // The preview cancels its own stop only.
     context.check()?;
+    let mut is_qcow2 = false;
+    if preview.as_ref().is_err_and(image::Error::is_qcow2) && image.tuf.is_none() {
+        is_qcow2 = true;
+        let stop = context.stop.child();
+        let opened = refusals.unless(source::open_qcow2(image, context, &stop))?;
+        let Some(opened) = opened else { return Ok((seen, None)) };
+        preview = image::preview(opened.source, &stop, &*context.sink);
+        context.check()?;
+    }
+    let preview = preview.map_err(Error::from);
     let Some(preview) = refusals.unless(preview)? else { return Ok((seen, None)) };
-    seen.format = Some(preview.format.to_owned());
+    seen.format = Some(if is_qcow2 { QCOW2 } else { preview.format }.to_owned());
     let size = |bytes, at_least, told_by| ImageSize { bytes, at_least, told_by };
     let by_format = preview.at_least.max(at_least);
     seen.size = match &map {

@@ -11,7 +11,8 @@ use crate::disk::Disk;
 use crate::http::{self, ClientCertificate};
 use crate::image::tuf::TufError;
 use crate::image::{
-    self, Access, Credentials, Expected, Fetch, FileSource, Registry, Source, xz_size,
+    self, Access, Credentials, Expected, Fetch, FileSource, Place, Qcow2, Qcow2File, Registry,
+    Source, xz_size,
 };
 use crate::{Context, Error, Stop};
 
@@ -24,6 +25,8 @@ pub(crate) struct Opened {
     pub(crate) whole: Expected,
     /// Bytes that the image has at least, where its end tells.
     pub(crate) at_least: Option<u64>,
+    /// Ends the source, and what reads from it.
+    pub(crate) stop: Stop,
 }
 
 impl Opened {
@@ -48,6 +51,12 @@ impl Opened {
 
 /// Asks for the image.
 pub(crate) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
+    if image.insecure {
+        context.sink.warning(format!(
+            "whoever serves {} is believed to be the right one: the job says insecure",
+            place(image)
+        ));
+    }
     if let Some(tuf) = &image.tuf {
         return open_target(image, tuf, context, stop);
     }
@@ -87,7 +96,39 @@ pub(crate) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Open
     // The name is no more than a hint: it saves all other images a request.
     let is_xz = image.locations().iter().any(|location| location.to_string().ends_with(".xz"));
     let at_least = if is_xz { xz_size(&*source) } else { None };
-    Ok(Opened { source, served, whole, at_least })
+    Ok(Opened { source, served, whole, at_least, stop: stop.clone() })
+}
+
+/// Asks for the disk in a qcow2 image, as which the image has shown itself. Not for one of a TUF
+/// repository.
+pub(crate) fn open_qcow2(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
+    let mut served = Expected { sha256: image.sha256, sha512: image.sha512 };
+    let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };
+    let place = match image.locations() {
+        [Location::File(path)] => Place::Local(path.clone()),
+        [Location::Oci(reference)] => {
+            let fetch = fetch(image, Vec::new(), context, stop)?;
+            let layer = Registry::new(reference.clone(), credentials(image)).resolve(&fetch)?;
+            served.sha256 = Some(layer.sha256);
+            Place::Http(Box::new(layer.fetch))
+        }
+        mirrors => {
+            let urls = mirrors.iter().filter_map(|location| match location {
+                Location::Http(url) => Some(url.clone()),
+                _ => None,
+            });
+            Place::Http(Box::new(fetch(image, urls.collect(), context, stop)?))
+        }
+    };
+    if !served.is_empty() {
+        context
+            .info("reading the qcow2 image once to prove it, since it is written in another order");
+    }
+    let file = Qcow2File::open(place, served, stop)?;
+    let source: Box<dyn Source> = Box::new(Qcow2::open(file)?);
+    let at_least = source.total();
+    let served = Expected::default();
+    Ok(Opened { source, served, whole, at_least, stop: stop.clone() })
 }
 
 /// Finds the image in its repository, whose digest of it goes beside those of the job.
@@ -104,7 +145,7 @@ fn open_target(image: &Image, tuf: &Tuf, context: &Context, stop: &Stop) -> Resu
     let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };
     let source = target.open(&fetch)?;
     let at_least = if target.name.ends_with(".xz") { xz_size(&*source) } else { None };
-    Ok(Opened { source, served, whole, at_least })
+    Ok(Opened { source, served, whole, at_least, stop: stop.clone() })
 }
 
 /// The places where the image may be, in words.
@@ -152,6 +193,7 @@ fn options(image: &Image, machine: &http::Options) -> Result<http::Options, http
         options.ca_bundles.push(path.clone());
     }
     options.ca = image.ca.clone().or(options.ca);
+    options.insecure |= image.insecure;
     if let (Some(certificate), Some(key)) = (&image.client_cert, &image.client_key) {
         let (certificate, key) = (certificate.clone(), key.clone());
         options.client_certificate = Some(ClientCertificate { certificate, key });

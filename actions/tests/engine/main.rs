@@ -9,6 +9,7 @@ mod loop_device;
 mod mirrors;
 mod misread;
 mod power_cut;
+mod qcow2;
 mod registry;
 mod restart;
 mod resume;

@@ -110,6 +110,12 @@ fn a_certificate_that_nobody_vouches_for_fails_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_taken_where_none_has_to_be() {
+    let options = http::Options { insecure: true, ..Default::default() };
+    assert_eq!(fetch(&options, Clients::All).unwrap(), b"hello");
+}
+
 /// What a client is made from that trusts the server, and shows it the certificate of this name.
 fn as_client(certificate: &str, key: &str) -> http::Options {
     let pem = |name| std::fs::read_to_string(data(name)).unwrap();

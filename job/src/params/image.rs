@@ -72,6 +72,10 @@ pub struct Image {
     /// A PEM file on the machine with more of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// Whether any certificate of the server is taken for good. Who serves the image is not known then:
+    /// only a digest proves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
     /// Certificate, PEM, by which the machine proves itself to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert: Option<String>,

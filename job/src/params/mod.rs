@@ -29,6 +29,7 @@ mod run_command;
 mod storage;
 mod stream_image;
 mod tuf;
+mod upload_image;
 mod volume;
 mod write_files;
 
@@ -47,5 +48,6 @@ pub use run_command::RunCommand;
 pub use storage::{Storage, StorageStep};
 pub use stream_image::{StreamImage, Verify};
 pub use tuf::{Tuf, TufArch, TufExpiration, TufRoot, TufVersion};
+pub use upload_image::{UploadCompression, UploadImage};
 pub use volume::Volume;
 pub use write_files::{Content, Filesystem, Mode, Netplan, NewFile, WriteFiles};

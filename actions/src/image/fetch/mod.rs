@@ -9,6 +9,7 @@
 //! - [`origin`]: the mirrors, what is known of the image that they serve; one request to one.
 //! - [`part`]: a range of the image, read to its end across broken transfers.
 //! - [`segments`]: several parts at once, delivered in order.
+//! - [`random`]: an image in whatever order.
 //! - [`glance`]: something small that may well not be there.
 //! - [`access`]: what servers are shown to let us in.
 
@@ -16,6 +17,7 @@ mod access;
 mod glance;
 mod origin;
 mod part;
+mod random;
 mod segments;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use super::{Error, Result, Source};
 use crate::{Sink, Stop};
 
 pub use self::access::{Access, Credentials, Tokens};
+pub(in crate::image) use self::random::RandomAccess;
 
 /// How many chunks may wait to be taken. One has at most some 400 KiB.
 const AHEAD: usize = 4;

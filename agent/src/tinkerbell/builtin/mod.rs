@@ -10,8 +10,11 @@ mod image;
 mod image2disk;
 mod kexec;
 mod nibs;
+mod oci2disk;
+mod qemuimg2disk;
 mod reboot;
 mod rootio;
+mod slurp;
 mod syslinux;
 mod system;
 mod target;
@@ -48,6 +51,9 @@ pub type Translate = fn(Inputs<'_>) -> Result<Task, BadInput>;
 const BUILTINS: &[(&str, Translate)] = &[
     ("archive2disk", archive2disk::translate),
     ("image2disk", image2disk::translate),
+    ("oci2disk", oci2disk::translate),
+    ("qemuimg2disk", qemuimg2disk::translate),
+    ("slurp", slurp::translate),
     ("writefile", writefile::translate),
     ("cexec", cexec::translate),
     ("kexec", kexec::translate),

@@ -1,0 +1,97 @@
+//! qcow2 images, made by qemu-img, from a file and over HTTP onto a loop device. Needs root and
+//! qemu-img; skips without.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::loop_device::Loop;
+use super::server::{Fault, Server, Tag};
+use super::support::*;
+
+/// A disk image as qcow2.
+fn qcow2(image: &[u8], arguments: &[&str]) -> Option<Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, made) = (directory.path().join("raw"), directory.path().join("qcow2"));
+    std::fs::write(&raw, image).unwrap();
+    let common = ["convert", "-f", "raw", "-O", "qcow2"];
+    let output = Command::new("qemu-img").args(common).args(arguments).args([&raw, &made]).output();
+    match output {
+        Ok(output) if output.status.success() => Some(std::fs::read(made).unwrap()),
+        other => {
+            eprintln!("skipped: needs qemu-img: {other:?}");
+            None
+        }
+    }
+}
+
+/// Whether the disk has the image, but for where its tables and their backup are.
+fn holds(device: &Loop, image: &[u8]) -> bool {
+    let backup = image.len() - 33 * 512;
+    device.bytes()[34 * 512..backup] == image[34 * 512..backup]
+}
+
+#[test]
+fn the_disk_in_an_image_is_installed_from_a_file_and_over_a_line_that_breaks() {
+    let Some(device) = Loop::attach(24 << 20, &["--partscan"]) else { return };
+    let image = image(16 << 20);
+    for arguments in [&[][..], &["-c"], &["-c", "-o", "compression_type=zstd,cluster_size=4k"]] {
+        let Some(bytes) = qcow2(&image, arguments) else { return };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let of_disk = sha256(&image).sha256.unwrap().to_string();
+        let of_file = sha256(&bytes).sha256.unwrap().to_string();
+        let proofs = json!({ "uncompressed-sha256": of_disk, "sha256": of_file });
+        let (done, ears) = device.run(file.path(), &proofs);
+        assert_eq!(done.unwrap().degraded, [""; 0]);
+        assert!(holds(&device, &image), "{arguments:?}");
+        assert!(ears.warnings.lock().unwrap().is_empty(), "{ears:?}");
+
+        let faults = vec![Fault::None, Fault::None, Fault::None, Fault::Cut(5000), Fault::Cut(9)];
+        let server = Server::start(bytes, Tag::Strong, faults);
+        let (done, ears) = device.run(server.url.as_str(), &json!({ "bmap": "none" }));
+        done.unwrap();
+        assert!(holds(&device, &image), "{arguments:?}");
+        assert!(ears.warnings.lock().unwrap().iter().any(|said| said.contains("resuming")));
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_read_or_is_another_one_leaves_the_disk_alone() {
+    let Some(device) = Loop::attach(24 << 20, &[]) else { return };
+    let Some(bytes) = qcow2(&image(16 << 20), &[]) else { return };
+    let before = device.bytes();
+    let other = sha256(b"other").sha256.unwrap().to_string();
+    let too_large = qcow2(&image(32 << 20), &["-c"]).unwrap();
+    let compressed = encode("gzip", &bytes);
+    let proven = json!({ "sha256": other, "bmap": "none" });
+    let no_map = json!({ "bmap": "none" });
+    for (served, tag, faults, more, says) in [
+        (&bytes, Tag::Strong, vec![], &proven, "verifying the image: expected sha256"),
+        (&bytes, Tag::None, vec![], &no_map, "by which two ranges belong together"),
+        (&bytes, Tag::Strong, vec![Fault::IgnoreRange; 9], &no_map, "does not honour ranges"),
+        (&too_large, Tag::Strong, vec![], &no_map, "the image needs"),
+        (&compressed, Tag::Strong, vec![], &no_map, "without a compression around it"),
+    ] {
+        let server = Server::start(served.clone(), tag, faults);
+        let (failed, _) = device.run(server.url.as_str(), more);
+        let error = failed.unwrap_err().to_string();
+        assert!(error.contains(says), "{says}: {error}");
+        assert!(device.bytes() == before, "{says}");
+    }
+}
+
+#[test]
+fn an_image_that_changes_while_it_is_read_starts_over_and_is_not_mixed() {
+    let Some(device) = Loop::attach(24 << 20, &[]) else { return };
+    let image = image(16 << 20);
+    let Some(bytes) = qcow2(&image, &[]) else { return };
+    // The answers after those are of another version, which then is read whole.
+    let faults = [vec![Fault::None; 3], vec![Fault::OtherTag; 99]].concat();
+    let server = Server::start(bytes, Tag::Strong, faults);
+    let (done, ears) = device.run(server.url.as_str(), &json!({ "bmap": "none" }));
+    done.unwrap();
+    assert!(holds(&device, &image));
+    let resets = ears.resets.lock().unwrap();
+    assert!(resets.iter().any(|reset| reset.contains("cannot be resumed")), "{resets:?}");
+}
