@@ -139,6 +139,8 @@ impl System {
             .map_err(failed("mounting a tmpfs at /run".into()))?;
         for (kind, place, options, magic) in WANTED {
             let place = Path::new(POINT).join(place);
+            // A devtmpfs has no place for terminals until somebody makes it; sysfs lets nobody.
+            let _ = fs::create_dir(&place);
             if !place.is_dir() || statfs(&place).is_ok_and(|found| found.filesystem_type() == magic)
             {
                 continue;
