@@ -251,7 +251,7 @@ impl Upload<'_> {
         let mut packer = match self.params.compression {
             UploadCompression::None => Packer::Plain(out),
             UploadCompression::Gzip => {
-                Packer::Gzip(GzEncoder::new(out, flate2::Compression::default()))
+                Packer::Gzip(Box::new(GzEncoder::new(out, flate2::Compression::default())))
             }
         };
         let (mut offset, mut hasher) = (0, Sha256::new());
@@ -409,7 +409,7 @@ impl Write for Outlet<'_> {
 /// The file as it is written: as it is, or compressed.
 enum Packer<W: Write> {
     Plain(W),
-    Gzip(GzEncoder<W>),
+    Gzip(Box<GzEncoder<W>>),
 }
 
 impl<W: Write> Packer<W> {

@@ -55,7 +55,7 @@ impl Bench {
         Some(Self { device, lines: Arc::default(), directory })
     }
 
-    fn extract(&self, archive: Value) -> Result<Done, Error> {
+    fn extract(&self, archive: &Value) -> Result<Done, Error> {
         let partition = json!({ "path": self.device });
         let with = json!({ "archive": archive, "partition": partition, "path": "/a/root" });
         let task = Task::decode("extract-archive", with).unwrap();
@@ -74,7 +74,7 @@ impl Bench {
     fn extract_bytes(&self, archive: &[u8]) -> Result<Done, Error> {
         let file = self.directory.path().join("archive");
         fs::write(&file, archive).unwrap();
-        self.extract(json!({ "url": file }))
+        self.extract(&json!({ "url": file }))
     }
 
     /// Looks at what is on the disk, from the root of the filesystem.
@@ -209,10 +209,10 @@ fn every_compression_is_told_by_its_magic_and_its_digest_is_of_what_is_served() 
         let right = json!({
             "url": file, "sha256": digest(&served), "uncompressed-sha256": digest(&plain),
         });
-        bench.extract(right).unwrap();
+        bench.extract(&right).unwrap();
         bench.look(|root| assert!(fs::read(root.join("a/root/file")).unwrap() == [7; 200_000]));
         for key in ["sha256", "uncompressed-sha256"] {
-            let error = bench.extract(json!({ "url": file, key: digest(b"other") })).unwrap_err();
+            let error = bench.extract(&json!({ "url": file, key: digest(b"other") })).unwrap_err();
             assert_eq!(error.class(), Class::InvalidInput, "{error}");
             let error = error.to_string();
             assert!(error.contains("expected sha256") && error.contains("found"), "{error}");
@@ -220,7 +220,7 @@ fn every_compression_is_told_by_its_magic_and_its_digest_is_of_what_is_served() 
         // Cut where the file ends, and where the archive would still look whole.
         for length in [served.len() / 2, served.len() - 1] {
             fs::write(&file, &served[..length]).unwrap();
-            let cut = bench.extract(json!({ "url": file }));
+            let cut = bench.extract(&json!({ "url": file }));
             if program == "cat" && length == served.len() - 1 {
                 cut.unwrap();
                 continue;
@@ -316,7 +316,7 @@ fn what_is_no_archive_or_not_given_in_full_is_told() {
             let _ = connection.write_all(head.as_bytes());
         }
     });
-    let cut = bench.extract(json!({ "url": url, "stall-timeout": "300ms" })).unwrap_err();
+    let cut = bench.extract(&json!({ "url": url, "stall-timeout": "300ms" })).unwrap_err();
     assert_eq!(cut.class(), Class::Transient);
     let cut = cut.to_string();
     assert!(cut.contains("extracting http://127.0.0.1") && cut.contains("no byte for"), "{cut}");

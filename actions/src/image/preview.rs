@@ -40,7 +40,8 @@ pub(crate) fn preview(
     let total = source.total();
     // What it is held against is for the caller to say.
     let limit = Limit { disk: "a disk".into(), size: u64::MAX };
-    let pool = Pool::new(BUFFERS_AHEAD);
+    // One more for what waits to become a full buffer, so that the unit whose turn it is gets one.
+    let pool = Pool::new(BUFFERS_AHEAD + 1);
     let (alive, all_ended) = channel::<()>();
     thread::scope(|scope| {
         let stages = Stages { scope, shared: &shared, alive };

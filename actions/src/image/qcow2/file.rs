@@ -30,7 +30,7 @@ pub(crate) struct Qcow2File {
 #[derive(Debug)]
 enum Kind {
     Local(File, PathBuf),
-    Http(RandomAccess),
+    Http(Box<RandomAccess>),
 }
 
 impl Qcow2File {
@@ -49,7 +49,7 @@ impl Qcow2File {
                 let proven_by_digest = fetch.proven_by_digest && expected.is_empty();
                 let access = Fetch { proven_by_digest, ..*fetch }.open_random()?;
                 let length = access.total();
-                (Kind::Http(access), length)
+                (Kind::Http(Box::new(access)), length)
             }
         };
         let mut file = Self { kind, length, stop: stop.clone() };

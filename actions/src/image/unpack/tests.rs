@@ -28,7 +28,8 @@ fn run(input: ChunkReader, mut take: impl FnMut(&[u8])) -> Result<()> {
     let counters = Counters::default();
     let shared = Shared { stop: &stop, sink: &Deaf, counters, failure: Mutex::new(None) };
     let limit = Limit { disk: "/dev/test".into(), size: 1 << 40 };
-    let pool = Pool::new(BUFFERS_AHEAD);
+    // One more for what waits to become a full buffer.
+    let pool = Pool::new(BUFFERS_AHEAD + 1);
     let (alive, _all_ended) = channel();
     let mut ended = false;
     thread::scope(|scope| {
