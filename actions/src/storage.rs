@@ -129,7 +129,7 @@ pub(crate) fn run(params: &Storage, context: &Context) -> Result<Done, Error> {
         }
         StorageStep::Wipe => {
             for disk in disks(&layout, context) {
-                layout::wipe(&WipeDisk { disk: selector(disk) }, context)?;
+                layout::wipe(&WipeDisk { disk: selector(disk, params.release) }, context)?;
             }
         }
         StorageStep::Partition => {
@@ -138,10 +138,10 @@ pub(crate) fn run(params: &Storage, context: &Context) -> Result<Done, Error> {
             let tables = disks(&layout, context)
                 .iter()
                 .enumerate()
-                .map(|(index, disk)| Ok((disk, partitions(index, disk, params.table)?)));
+                .map(|(index, disk)| Ok((disk, partitions(index, disk, params)?)));
             for (disk, table) in tables.collect::<Result<Vec<_>, StorageError>>()? {
                 if disk.wipe_table {
-                    layout::wipe(&WipeDisk { disk: selector(disk) }, context)?;
+                    layout::wipe(&WipeDisk { disk: selector(disk, params.release) }, context)?;
                 }
                 done = layout::partition(&table, context)?;
             }
@@ -185,8 +185,8 @@ fn filesystems<'a>(layout: &'a Layout, context: &Context) -> &'a [FilesystemDoc]
     filesystems
 }
 
-fn selector(disk: &DiskDoc) -> DiskSelector {
-    DiskSelector { path: Some(disk.device.clone()), ..DiskSelector::default() }
+fn selector(disk: &DiskDoc, release: bool) -> DiskSelector {
+    DiskSelector { path: Some(disk.device.clone()), release, ..DiskSelector::default() }
 }
 
 fn refuse_stacked(layout: &Layout) -> Result<(), StorageError> {
@@ -207,7 +207,7 @@ fn refuse_stacked(layout: &Layout) -> Result<(), StorageError> {
 fn partitions(
     index: usize,
     disk: &DiskDoc,
-    table: TableKind,
+    params: &Storage,
 ) -> Result<PartitionDisk, StorageError> {
     let documents = disk.partitions.as_deref().unwrap_or_default();
     let place = |number: usize| format!("disks[{index}].partitions[{number}]");
@@ -224,11 +224,12 @@ fn partitions(
             });
         }
         new.push(
-            partition(document, table)
+            partition(document, params.table)
                 .map_err(|cause| StorageError::Asks { place: place(at), cause })?,
         );
     }
-    let table = PartitionDisk { disk: selector(disk), table, partitions: new };
+    let disk = selector(disk, params.release);
+    let table = PartitionDisk { disk, table: params.table, partitions: new };
     checked(&table).map_err(|cause| StorageError::Asks { place: format!("disks[{index}]"), cause })
 }
 
@@ -317,7 +318,13 @@ mod tests {
 
     fn table(document: &str, kind: TableKind) -> Result<PartitionDisk, String> {
         let layout = parse(document.as_bytes()).map_err(|e| e.to_string())?;
-        partitions(0, &layout.disks.unwrap()[0], kind).map_err(|e| e.to_string())
+        let params = Storage {
+            document: nibs_job::Location::try_from("/document.json".to_owned())?,
+            step: StorageStep::Partition,
+            table: kind,
+            release: false,
+        };
+        partitions(0, &layout.disks.unwrap()[0], &params).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -217,6 +217,24 @@ fn names_are_resolved_as_on_the_machine_and_the_system_keeps_its_own_file() {
 }
 
 #[test]
+fn a_system_without_that_file_has_none_afterwards() {
+    let Some(disk) = LoopDevice::with_system() else { return };
+    if !Path::new("/etc/resolv.conf").exists() {
+        eprintln!("skipped: needs a machine with /etc/resolv.conf");
+        return;
+    }
+    let (result, _) = shell(&disk, "busybox rm /etc/resolv.conf");
+    result.unwrap();
+    let commands = json!([["sh", "-c", "cat /etc/resolv.conf && echo lent"]]);
+    let (result, heard) = run_command(&disk, &json!({"commands": commands, "resolv-conf": true}));
+    result.unwrap();
+    assert!(heard.has("lent"), "{:?}", heard.0);
+    let (result, heard) = shell(&disk, "ls -A /etc; [ -e /etc/resolv.conf ] || echo none");
+    result.unwrap();
+    assert!(heard.has("none"), "{:?}", heard.0);
+}
+
+#[test]
 fn what_a_command_leaves_behind_ends_with_the_action() {
     let Some(disk) = LoopDevice::with_system() else { return };
     // Out of the group and without a parent, with a file of the system open.

@@ -145,10 +145,7 @@ fn grub_is_installed_by_whatever_the_system_calls_it() {
     const INSTALL: &str = "#!/bin/sh\necho installing to $1\n";
     const CONFIGURE: &str = "#!/bin/sh\necho configuring $*\n";
     for (programs, words) in [
-        (
-            &[("usr/sbin/grub-install", INSTALL), ("usr/sbin/update-grub", CONFIGURE)],
-            "configuring ",
-        ),
+        (&[("usr/sbin/grub-install", INSTALL), ("usr/sbin/update-grub", CONFIGURE)], "configuring"),
         (
             &[("sbin/grub2-install", INSTALL), ("sbin/grub2-mkconfig", CONFIGURE)],
             "configuring -o /boot/grub2/grub.cfg",

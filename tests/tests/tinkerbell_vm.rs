@@ -104,10 +104,7 @@ fn eks_anywheres_workflow_makes_a_bottlerocket_node() {
         const USER_DATA: &str = "[settings.host-containers.admin]\nenabled = true\n";
         let template = include_str!("../data/tinkerbell/eks-anywhere.yaml");
         let mut site = Site::start(directory, System::Bottlerocket, template);
-        site.rack
-            .control
-            .publish("metadata/2009-04-04/user-data", USER_DATA.as_bytes())
-            .unwrap();
+        site.rack.control.publish("metadata/2009-04-04/user-data", USER_DATA.as_bytes()).unwrap();
         let from = site.wait_for_success();
         site.wait_for(demo::bottlerocket::UP, from);
         assert_eq!(site.machine.resets().unwrap(), 1);

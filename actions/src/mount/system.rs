@@ -139,6 +139,8 @@ impl System {
             .map_err(failed("mounting a tmpfs at /run".into()))?;
         for (kind, place, options, magic) in WANTED {
             let place = Path::new(POINT).join(place);
+            // A devtmpfs has no place for terminals until somebody makes it; sysfs lets nobody.
+            let _ = fs::create_dir(&place);
             if !place.is_dir() || statfs(&place).is_ok_and(|found| found.filesystem_type() == magic)
             {
                 continue;
@@ -196,7 +198,7 @@ impl System {
         };
         let opened = match self.open_resolv_conf() {
             Err(Errno::ENOENT) => {
-                self.placeholder = self.make_resolv_conf().map_err(|e| failed("making", e))?;
+                self.placeholder = self.make_resolv_conf()?;
                 self.open_resolv_conf()
             }
             opened => opened,
@@ -215,24 +217,28 @@ impl System {
     }
 
     /// Makes an empty file where the system's leads to, and says if that is one on the disk.
-    fn make_resolv_conf(&self) -> io::Result<Option<PathBuf>> {
-        let link = Path::new(POINT).join("etc/resolv.conf");
+    fn make_resolv_conf(&self) -> Result<Option<PathBuf>, MountError> {
+        let failed = |cause| MountError::System {
+            device: self.device.clone(),
+            what: format!("making {RESOLV_CONF}"),
+            cause,
+        };
+        let link = self.directory("etc")?.join("resolv.conf");
         let Ok(target) = fs::read_link(&link) else {
-            fs::create_dir_all(Path::new(POINT).join("etc"))?;
-            fs::File::create_new(&link)?;
+            fs::File::create_new(&link).map_err(failed)?;
             return Ok(Some(link));
         };
         // Such as ../run/systemd/resolve/stub-resolv.conf, which the running system would make.
         let target = absolute(Path::new("/etc"), &target);
         let Ok(below_run) = target.strip_prefix("/run") else {
-            return Err(io::Error::other(format!(
-                "it is a link to {}, which is not there",
-                target.display()
-            )));
+            let target = target.display();
+            return Err(failed(io::Error::other(format!(
+                "it is a link to {target}, which is not there"
+            ))));
         };
         let file = Path::new(POINT).join("run").join(below_run);
-        fs::create_dir_all(file.parent().unwrap_or(Path::new(POINT)))?;
-        fs::File::create_new(file)?;
+        let parent = file.parent().unwrap_or(Path::new(POINT));
+        fs::create_dir_all(parent).and_then(|()| fs::File::create_new(&file)).map_err(failed)?;
         Ok(None)
     }
 

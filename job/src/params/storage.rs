@@ -23,6 +23,9 @@ pub struct Storage {
     /// Which kind of partition table is made.
     #[serde(default, skip_serializing_if = "TableKind::is_gpt")]
     pub table: TableKind,
+    /// Whether what uses a disk is stopped first, as `release` of a disk selector has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub release: bool,
 }
 
 /// One step on the way to disks with filesystems.

@@ -27,6 +27,9 @@ pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
     if variables.text("MBR").is_some() {
         variables.put("MBR", "table", "mbr");
     }
+    if variables.flag("DISK_RELEASE")? {
+        variables.put("DISK_RELEASE", "release", true);
+    }
     variables.task("storage")
 }
 
@@ -84,10 +87,10 @@ mod tests {
             ),
             (
                 "partition",
-                &[("MIRROR_HOST", "fd00::1"), ("MBR", "yes")],
+                &[("MIRROR_HOST", "fd00::1"), ("MBR", "yes"), ("DISK_RELEASE", "1")],
                 json!({
                     "step": "partition", "document": "http://[fd00::1]:50061/metadata",
-                    "table": "mbr",
+                    "table": "mbr", "release": true,
                 }),
             ),
             (
