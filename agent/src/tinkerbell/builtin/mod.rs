@@ -104,6 +104,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_action() {
+        let docs = include_str!("../../../../docs/tinkerbell.md");
+        for (name, _) in BUILTINS {
+            assert!(docs.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+
+    #[test]
     fn an_action_is_known_by_the_last_element_of_its_image() {
         let digest = format!("quay.io/tinkerbell/actions/cexec@sha256:{}", "0".repeat(64));
         for (image, name) in [
