@@ -21,8 +21,9 @@ use sha2::{Digest, Sha256};
 /// What one machine may take from power-on to the end of a workflow, or of a boot, before it counts
 /// as hung.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The most that a machine may take from its kernel's first line to its first question.
-const FIRST_QUESTION_AT_MOST: Duration = Duration::from_secs(3);
+/// From its kernel's first line to its first question, a machine takes less than 3 s where nothing
+/// else runs (docs/sizes.md). Somewhat more is no fault of the agent's, this is.
+const FIRST_QUESTION_AT_MOST: Duration = Duration::from_secs(10);
 /// Where iPXE gets its script, below the assets.
 const BOOT_SCRIPT: &str = "tinkerbell/auto.ipxe";
 const KERNEL_STARTED: &str = "Linux version";
