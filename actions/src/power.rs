@@ -174,6 +174,20 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(digits.trim(), 16).ok()
 }
 
+/// Whether the machine has to restart where it was to start a kernel without the firmware, by the
+/// procfs at `proc`, and why: HookOS keeps its agent out of the machine's PID namespace, which no
+/// template can change, but restarts the machine for it.
+pub(crate) fn restarts_instead(proc: &Path) -> Result<Option<String>, PowerError> {
+    let Err(error) = check(proc, PowerChange::Kexec) else { return Ok(None) };
+    if !hook_listens(&proc.join("self")) {
+        return Err(error);
+    }
+    Ok(Some(format!(
+        "the machine restarts by its firmware instead of by kexec, since under HookOS the agent is in \
+         a PID namespace of its own ({error})"
+    )))
+}
+
 /// Whether HookOS shares the directory in which it looks for requests.
 fn hook_listens(process: &Path) -> bool {
     let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
@@ -188,6 +202,8 @@ pub fn ask_hook(change: PowerChange) -> Option<Result<(), PowerError>> {
         return None;
     }
     change.wait();
+    // It restarts the machine within a second.
+    settle_within(SYNC_TIMEOUT);
     Some(fs::write(HOOK_REQUEST, "").map_err(|cause| PowerError::Hook { cause }))
 }
 
@@ -304,6 +320,25 @@ mod tests {
             let error = check_in(own.path(), 1, change).unwrap_err().to_string();
             assert!(error.contains("(pid: host)") && !error.contains("/worker"), "{error}");
         }
+    }
+
+    #[test]
+    fn under_hookos_a_machine_restarts_where_it_was_to_start_a_kernel() {
+        let machine = tempfile::tempdir().unwrap();
+        let link = |namespace: &Path| {
+            let _ = fs::remove_file(machine.path().join("self"));
+            symlink(namespace, machine.path().join("self")).unwrap();
+        };
+        let own = process("pid:[4026532198]", ALL);
+        link(own.path());
+        restarts_instead(machine.path()).unwrap_err();
+        fs::write(own.path().join("mountinfo"), "37 36 0:31 /worker /worker rw - tmpfs t rw\n")
+            .unwrap();
+        let reason = restarts_instead(machine.path()).unwrap().unwrap();
+        assert!(reason.contains("instead of by kexec"), "{reason}");
+        let host = process(INITIAL_PID_NAMESPACE, ALL);
+        link(host.path());
+        assert_eq!(restarts_instead(machine.path()).unwrap(), None);
     }
 
     #[test]

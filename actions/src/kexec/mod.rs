@@ -40,7 +40,10 @@ struct Entry {
 
 /// Does the action.
 pub(crate) fn run(params: &Kexec, context: &Context) -> Result<Done, Error> {
-    power::check(&context.machine.proc, PowerChange::Kexec)?;
+    if let Some(reason) = power::restarts_instead(&context.machine.proc)? {
+        let done = power::run(&PowerChange::Reboot, params.delay, context)?;
+        return Ok(Done { degraded: vec![reason], ..done });
+    }
     let (device, filesystem) = volume::filesystem(&params.root, context)?;
     mount::with_mounted(&device, filesystem, Access::ReadOnly, |root| {
         context.check()?;

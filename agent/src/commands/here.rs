@@ -42,10 +42,10 @@ impl Here {
         Self { parameters, ca }
     }
 
-    /// This machine without what its kernel command line says, as where somebody else has read it
-    /// already and passes it on.
-    pub(super) fn without_kernel(ca: Option<PathBuf>) -> Self {
-        Self { parameters: Parameters::parse(""), ca }
+    /// The same without what its kernel command line says but for the CA bundle, as where somebody
+    /// else has read it already and passes the rest on.
+    pub(super) fn by_its_ca_alone(self) -> Self {
+        Self { parameters: Parameters::parse(""), ca: self.ca }
     }
 
     /// What the kernel command line has that cannot be used, and what is not used yet.

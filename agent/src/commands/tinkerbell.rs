@@ -150,9 +150,12 @@ pub fn by_their_name(name: Name) -> ExitCode {
 async fn from_their_door(mut settings: Settings) -> anyhow::Result<Exit> {
     let path = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
     settings.client_certificate = path("NIBS_CLIENT_CERTIFICATE").zip(path("NIBS_CLIENT_KEY"));
-    settings.registries.scratch = path("NIBS_SCRATCH");
-    // The kernel's parameters have come here as flags and variables.
-    let here = Here::without_kernel(path("NIBS_CA"));
+    // The kernel's parameters have come here as flags and variables, save for those that HookOS and
+    // CaptainOS tell Docker and containerd alone, and for our own, of which they know nothing.
+    let kernel = Here::look(path("NIBS_CA"));
+    settings.registries.insecure.clone_from(&kernel.tinkerbell().registries.insecure);
+    settings.registries.scratch = path("NIBS_SCRATCH").or_else(|| kernel.scratch());
+    let here = kernel.by_its_ca_alone();
     let cancel = cancelled_by_signals_and_hangup()?;
     let agent = Agent { here, settings, cancel, keeper: None, syslog: None, json: true };
     agent.work().await
