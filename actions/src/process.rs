@@ -2,12 +2,14 @@
 //!
 //! A program is the leader of a process group of its own. When work has to end early, the whole
 //! group is told to (SIGTERM), and after a grace it is killed.
+//!
+//! Who says more than is listened to waits, as at any pipe: little of it is ever held in memory.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,14 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long the pipes of a program that has ended are read on, should a process that it left
 /// behind hold them open.
 const AFTERGLOW: Duration = Duration::from_millis(500);
+
+/// How many lines wait to be heard; then the program waits.
+const QUEUED: usize = 64;
+
+/// How much of what is left in its pipes is heard after a program's end, in bytes, and for how long
+/// at most: more than it can have left there by itself, so the rest is of a process that talks on.
+const REST: usize = 512 << 10;
+const REST_TIME: Duration = Duration::from_secs(5);
 
 /// The longest line that is passed on whole, in bytes.
 const LONGEST_LINE: usize = 4096;
@@ -128,15 +138,16 @@ pub(crate) fn run(
         }
         Err(cause) => return Err(ProcessError::Start { program, place, cause }),
     };
-    let (says, said) = mpsc::channel();
+    let (says, said) = mpsc::sync_channel(QUEUED);
     read(child.stdout.take(), Stream::Output, says.clone());
     read(child.stderr.take(), Stream::Errors, says);
     let mut listener = Listener { said, last: VecDeque::new(), context };
     let status = match listener.until_the_end_of(&mut child) {
         Ok(status) => status,
         Err(interrupted) => {
-            stop(&mut child);
-            listener.drain();
+            listener.stop(&mut child);
+            // Time is up already.
+            let _ = listener.rest(|| Ok(()));
             return Err(interrupted.into());
         }
     };
@@ -145,24 +156,11 @@ pub(crate) fn run(
         place: place.clone(),
         cause,
     })?;
-    listener.drain();
+    listener.rest(|| context.check())?;
     if status.success() {
         return Ok(());
     }
     Err(ProcessError::Failed { program, status, last: listener.last.into() })
-}
-
-/// Ends a program and all of its group.
-fn stop(child: &mut Child) {
-    let group = Pid::from_raw(child.id().cast_signed());
-    // Fails only if all of it has ended.
-    let _ = killpg(group, Signal::SIGTERM);
-    let deadline = Instant::now() + GRACE;
-    while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
-        thread::sleep(POLL);
-    }
-    let _ = killpg(group, Signal::SIGKILL);
-    let _ = child.wait();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,12 +183,7 @@ impl Listener<'_> {
     ) -> Result<io::Result<ExitStatus>, Interrupted> {
         loop {
             self.context.check()?;
-            match self.said.recv_timeout(POLL) {
-                Ok((stream, line)) => self.hear(stream, line),
-                Err(RecvTimeoutError::Timeout) => {}
-                // It closed both pipes, and may live on.
-                Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
-            }
+            self.next();
             match child.try_wait() {
                 Ok(Some(status)) => return Ok(Ok(status)),
                 Ok(None) => {}
@@ -199,15 +192,41 @@ impl Listener<'_> {
         }
     }
 
-    /// Hears the rest of what a program said that has ended.
-    fn drain(&mut self) {
-        let deadline = Instant::now() + AFTERGLOW;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.said.recv_timeout(left) {
-                Ok((stream, line)) => self.hear(stream, line),
-                Err(_) => return,
-            }
+    /// Ends a program and all of its group, and hears what it has to say to that.
+    fn stop(&mut self, child: &mut Child) {
+        let group = Pid::from_raw(child.id().cast_signed());
+        // Fails only if all of it has ended.
+        let _ = killpg(group, Signal::SIGTERM);
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+            self.next();
+        }
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = child.wait();
+    }
+
+    /// Hears the rest of what a program said that has ended, unless `check` ends it. Others may hold
+    /// its pipes, and say more without end.
+    fn rest(&mut self, check: impl Fn() -> Result<(), Interrupted>) -> Result<(), Interrupted> {
+        let ended = Instant::now();
+        let mut heard = 0;
+        while heard < REST && ended.elapsed() < REST_TIME {
+            check()?;
+            let left = AFTERGLOW.saturating_sub(ended.elapsed());
+            let Ok((stream, line)) = self.said.recv_timeout(left) else { break };
+            heard += line.len() + 1;
+            self.hear(stream, line);
+        }
+        Ok(())
+    }
+
+    /// Hears a line, or waits a little for one.
+    fn next(&mut self) {
+        match self.said.recv_timeout(POLL) {
+            Ok((stream, line)) => self.hear(stream, line),
+            Err(RecvTimeoutError::Timeout) => {}
+            // It closed both pipes, and may live on.
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
         }
     }
 
@@ -223,7 +242,11 @@ impl Listener<'_> {
 }
 
 /// Reads a pipe to its end, on a thread of its own.
-fn read(pipe: Option<impl Read + Send + 'static>, stream: Stream, says: Sender<(Stream, String)>) {
+fn read(
+    pipe: Option<impl Read + Send + 'static>,
+    stream: Stream,
+    says: SyncSender<(Stream, String)>,
+) {
     let Some(mut pipe) = pipe else { return };
     // Without a thread the program's words are lost, not its work.
     let _ = thread::Builder::new().name("output".into()).spawn(move || {
@@ -313,10 +336,13 @@ mod tests {
         let script = "sleep 600 & echo $!; sleep 600";
         let error = shell(script, &context).unwrap_err();
         assert!(matches!(error, ProcessError::Interrupted(Interrupted::TimedOut)), "{error}");
-        let child: i32 = heard.lines()[0].parse().unwrap();
-        // A zombie until its new parent has seen to it.
+        assert_gone(&heard.lines()[0]);
+    }
+
+    /// Waits for a process to be gone, or a zombie until its new parent has seen to it.
+    fn assert_gone(process: &str) {
         let gone = || {
-            let state = std::fs::read_to_string(format!("/proc/{child}/stat"));
+            let state = std::fs::read_to_string(format!("/proc/{process}/stat"));
             state.map_or(true, |stat| stat.contains(") Z "))
         };
         let patience = Instant::now() + GRACE;
@@ -324,6 +350,54 @@ mod tests {
             thread::sleep(POLL);
         }
         assert!(gone());
+    }
+
+    #[test]
+    fn a_process_that_talks_on_after_its_parents_end_is_left_talking_to_nobody() {
+        let heard = Heard::default();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let begun = Instant::now();
+        shell("setsid yes & echo $!; exit 0", &heard.context(&runtime)).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        let lines = heard.lines();
+        assert!(lines.len() <= REST, "{} lines", lines.len());
+        assert_gone(lines.iter().find(|line| *line != "y").unwrap());
+    }
+
+    #[test]
+    fn the_deadline_counts_while_a_process_talks_on() {
+        let heard = Heard::default();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        // Slowly, so that the end is not that enough was heard.
+        let talk = "setsid sh -c 'while sleep 0.02; do echo more; done' & echo $!; exit 0";
+        for script in [talk, "setsid yes & echo $!; sleep 600"] {
+            let deadline = Some(Instant::now() + Duration::from_millis(300));
+            let stop = Stop { deadline, ..Stop::default() };
+            let context = Context { stop, ..heard.context(&runtime) };
+            let error = shell(script, &context).unwrap_err();
+            assert!(matches!(error, ProcessError::Interrupted(Interrupted::TimedOut)), "{error}");
+        }
+        let is_number = |line: &&String| line.parse::<i32>().is_ok();
+        let lines = heard.lines();
+        let processes: Vec<_> = lines.iter().filter(is_number).collect();
+        assert_eq!(processes.len(), 2);
+        processes.into_iter().for_each(|process| assert_gone(process));
+    }
+
+    #[test]
+    fn what_a_program_says_when_it_is_told_to_end_is_heard() {
+        let heard = Heard::default();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let deadline = Some(Instant::now() + Duration::from_millis(300));
+        let stop = Stop { deadline, ..Stop::default() };
+        let context = Context { stop, ..heard.context(&runtime) };
+        // Far more than a pipe holds.
+        let line = "x".repeat(100);
+        let speech = format!("i=0; while [ $i -lt 3000 ]; do echo {line}; i=$((i+1)); done");
+        let script = format!("trap '{speech}; echo bye; exit' TERM; while :; do sleep 0.05; done");
+        let error = shell(&script, &context).unwrap_err();
+        assert!(matches!(error, ProcessError::Interrupted(Interrupted::TimedOut)), "{error}");
+        assert_eq!(heard.lines().last().map(String::as_str), Some("bye"));
     }
 
     #[test]
