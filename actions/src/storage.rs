@@ -128,33 +128,53 @@ pub(crate) fn run(params: &Storage, context: &Context) -> Result<Done, Error> {
             context.info(count(layout.filesystems.as_ref().map_or(0, Vec::len), "filesystems"));
         }
         StorageStep::Wipe => {
-            for disk in disks(&layout, context) {
-                layout::wipe(&WipeDisk { disk: selector(disk, params.release) }, context)?;
+            let disks = disks(&layout, context).iter();
+            let disks: Vec<_> = disks.map(|disk| selector(disk, params.release)).collect();
+            for disk in &disks {
+                layout::check_disk(disk, context)?;
+            }
+            for disk in disks {
+                layout::wipe(&WipeDisk { disk }, context)?;
             }
         }
-        StorageStep::Partition => {
-            refuse_stacked(&layout)?;
-            // All of the document first: a mistake in the last disk must not cost the first.
-            let tables = disks(&layout, context)
-                .iter()
-                .enumerate()
-                .map(|(index, disk)| Ok((disk, partitions(index, disk, params)?)));
-            for (disk, table) in tables.collect::<Result<Vec<_>, StorageError>>()? {
-                if disk.wipe_table {
-                    layout::wipe(&WipeDisk { disk: selector(disk, params.release) }, context)?;
-                }
-                done = layout::partition(&table, context)?;
-            }
-        }
+        StorageStep::Partition => done = partition_all(&layout, params, context)?,
         StorageStep::Format => {
-            let wanted = filesystems(&layout, context).iter().enumerate();
-            let wanted = wanted.map(|(index, filesystem)| to_make(index, &filesystem.mount));
-            for params in wanted.collect::<Result<Vec<_>, StorageError>>()? {
+            for params in to_make(filesystems(&layout, context))? {
                 let device = volume::device(&params.on, context)?;
                 layout::make(&device, &params, context)?;
             }
         }
         StorageStep::Mount => prove(&layout, context)?,
+    }
+    Ok(done)
+}
+
+/// Partitions the disks. All that can be known of all of them is looked at first: a mistake in the
+/// last disk, or in the filesystems to come, must not cost what is on the first.
+fn partition_all(layout: &Layout, params: &Storage, context: &Context) -> Result<Done, Error> {
+    refuse_stacked(layout)?;
+    for filesystem in to_make(layout.filesystems.as_deref().unwrap_or_default())? {
+        layout::check_program(filesystem.format)?;
+    }
+    let changes = disks(layout, context).iter().enumerate();
+    let changes = changes.map(|(index, disk)| change(index, disk, params));
+    let changes = changes.collect::<Result<Vec<_>, StorageError>>()?;
+    for Change { wipe, table } in &changes {
+        if let Some(wipe) = wipe {
+            layout::check_disk(&wipe.disk, context)?;
+        }
+        if let Some(table) = table {
+            layout::check_partition(table, context)?;
+        }
+    }
+    let mut done = Done::default();
+    for Change { wipe, table } in changes {
+        if let Some(wipe) = wipe {
+            layout::wipe(&wipe, context)?;
+        }
+        if let Some(table) = table {
+            done = layout::partition(&table, context)?;
+        }
     }
     Ok(done)
 }
@@ -203,6 +223,22 @@ fn refuse_stacked(layout: &Layout) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// What is to be done to a disk of the document: nothing, if it is only named there.
+struct Change {
+    wipe: Option<WipeDisk>,
+    table: Option<PartitionDisk>,
+}
+
+fn change(index: usize, disk: &DiskDoc, params: &Storage) -> Result<Change, StorageError> {
+    let wipe = disk.wipe_table.then(|| {
+        checked(&WipeDisk { disk: selector(disk, params.release) })
+            .map_err(|cause| StorageError::Asks { place: format!("disks[{index}]"), cause })
+    });
+    let has_partitions = disk.partitions.as_ref().is_some_and(|partitions| !partitions.is_empty());
+    let table = has_partitions.then(|| partitions(index, disk, params));
+    Ok(Change { wipe: wipe.transpose()?, table: table.transpose()? })
+}
+
 /// The partition table that a disk of the document is to have.
 fn partitions(
     index: usize,
@@ -242,7 +278,7 @@ fn checked<T: serde::Serialize + serde::de::DeserializeOwned>(table: &T) -> Resu
 /// Labels say what a partition is for; of an MBR, which has no names, they say nothing else.
 fn partition(document: &PartitionDoc, table: TableKind) -> Result<NewPartition, String> {
     let label = document.label.as_str();
-    let active = table == TableKind::Mbr && label.ends_with("_ACTIVE");
+    let active = table == TableKind::Mbr && matches!(label, "LINUX_ACTIVE" | "FAT32_ACTIVE");
     let purpose = match (table, label) {
         (_, "SWAP") => PartitionUse::Swap,
         (TableKind::Gpt, "BIOS") => PartitionUse::BiosBoot,
@@ -259,7 +295,11 @@ fn partition(document: &PartitionDoc, table: TableKind) -> Result<NewPartition, 
     Ok(NewPartition { name, size, purpose, active, ..NewPartition::default() })
 }
 
-fn to_make(index: usize, mount: &MountDoc) -> Result<MakeFilesystem, StorageError> {
+fn to_make(filesystems: &[FilesystemDoc]) -> Result<Vec<MakeFilesystem>, StorageError> {
+    filesystems.iter().enumerate().map(|(index, it)| make_filesystem(index, &it.mount)).collect()
+}
+
+fn make_filesystem(index: usize, mount: &MountDoc) -> Result<MakeFilesystem, StorageError> {
     let known = Format::ALL.iter().find(|(name, _)| *name == mount.format);
     let asks = |cause| StorageError::Asks { place: format!("filesystems[{index}].mount"), cause };
     let Some((_, format)) = known else {
@@ -350,10 +390,12 @@ mod tests {
     #[test]
     fn labels_mean_something_else_in_an_mbr() {
         let document = DOCUMENT.replace("BIOS", "LINUX_ACTIVE").replace("\"EFI\"", "\"FAT32\"");
+        let document = document.replace("\"label\":\"SWAP\"", "\"label\":\"DATA_ACTIVE\"");
         let table = table(&document, TableKind::Mbr).unwrap();
         let made: Vec<_> = table.partitions.iter().map(|p| (p.purpose, p.active)).collect();
         assert_eq!(made[0], (PartitionUse::Linux, true));
         assert_eq!(made[1], (PartitionUse::Fat, false));
+        assert_eq!(made[2], (PartitionUse::Linux, false));
         assert!(table.partitions.iter().all(|partition| partition.name.is_empty()));
     }
 
@@ -376,12 +418,12 @@ mod tests {
     fn filesystems_have_their_options_and_unknown_ones_are_named() {
         let layout = parse(DOCUMENT.as_bytes()).unwrap();
         let filesystems = layout.filesystems.unwrap();
-        let root = to_make(0, &filesystems[0].mount).unwrap();
+        let root = make_filesystem(0, &filesystems[0].mount).unwrap();
         assert_eq!((root.format, root.options), (Format::Ext4, vec!["-L".into(), "ROOT".into()]));
-        assert!(to_make(1, &filesystems[1].mount).unwrap().options.is_empty());
+        assert!(make_filesystem(1, &filesystems[1].mount).unwrap().options.is_empty());
         let odd = DOCUMENT.replace("\"ext4\"", "\"zfs\"");
         let odd = parse(odd.as_bytes()).unwrap().filesystems.unwrap();
-        let error = to_make(0, &odd[0].mount).unwrap_err().to_string();
+        let error = make_filesystem(0, &odd[0].mount).unwrap_err().to_string();
         assert!(error.contains("filesystems[0].mount: format \"zfs\": expected one of ext2, ext3"));
     }
 

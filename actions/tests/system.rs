@@ -510,6 +510,84 @@ fn a_storage_document_is_followed_step_by_step() {
     assert!(!Path::new(&format!("{device}p1")).exists());
 }
 
+/// Follows a step of a storage document.
+fn storage(disk: &LoopDevice, step: &str, layout: &Value) -> Result<Done, Error> {
+    let document = json!({"metadata": {"instance": {"storage": layout}}});
+    let file = disk.directory.path().join("document.json");
+    fs::write(&file, document.to_string()).unwrap();
+    act("storage", json!({"document": file, "step": step}), Stop::default()).0
+}
+
+#[test]
+fn a_document_that_cannot_be_followed_to_its_end_costs_no_disk_anything() {
+    let (Some(first), Some(second)) = (LoopDevice::new(32 << 20), LoopDevice::new(32 << 20)) else {
+        return;
+    };
+    if [&first, &second].iter().any(|d| run("mke2fs", &["-q", &d.device]).is_none()) {
+        return;
+    }
+    let disk = |device: &str, size: u64| {
+        json!({"device": device, "wipe_table": true,
+               "partitions": [{"label": "ROOT", "number": 1, "size": size}]})
+    };
+    let untouched = || {
+        let kind = mount::probe(Path::new(&first.device)).unwrap().map(|found| found.kind);
+        assert_eq!(kind.as_deref(), Some("ext2"));
+    };
+    for (last, wrong) in [
+        (disk("/dev/absent", 0), "/dev/absent"),
+        (disk(&second.device, 1 << 20), "need 513.0 MiB"),
+        (json!({"device": "/dev/absent", "wipe_table": true}), "/dev/absent"),
+    ] {
+        let layout = json!({"disks": [disk(&first.device, 0), last]});
+        let error = storage(&first, "partition", &layout).unwrap_err().to_string();
+        assert!(error.contains(wrong), "{error}");
+        untouched();
+    }
+    let point = second.directory.path().join("point");
+    fs::create_dir(&point).unwrap();
+    run("mount", &[&second.device, point.to_str().unwrap()]);
+    let layout = json!({"disks": [disk(&first.device, 0), disk(&second.device, 0)]});
+    let results = ["partition", "wipe"].map(|step| storage(&first, step, &layout));
+    run("umount", &[point.to_str().unwrap()]);
+    for result in results {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("is mounted at"), "{error}");
+    }
+    untouched();
+    if Command::new("mkfs.btrfs").arg("-V").output().is_ok() {
+        eprintln!("skipped in part: mkfs.btrfs is here");
+        return;
+    }
+    let later = format!("{}p1", first.device);
+    let layout = json!({"disks": [disk(&first.device, 0)], "filesystems": [
+        {"mount": {"device": later, "format": "btrfs", "point": "/"}}]});
+    let error = storage(&first, "partition", &layout).unwrap_err().to_string();
+    assert!(error.starts_with("running mkfs.btrfs: there is no such program in the"), "{error}");
+    assert!(error.contains("add mkfs.btrfs (package btrfs-progs)"), "{error}");
+    untouched();
+}
+
+#[test]
+fn a_disk_without_partitions_is_wiped_if_the_document_says_so_and_else_left_alone() {
+    let Some(disk) = LoopDevice::new(32 << 20) else { return };
+    if run("mke2fs", &["-q", &disk.device]).is_none() {
+        return;
+    }
+    let kind = || mount::probe(Path::new(&disk.device)).unwrap().map(|found| found.kind);
+    for partitions in [Value::Null, json!([])] {
+        let layout = json!({"disks": [{"device": disk.device, "partitions": partitions}]});
+        storage(&disk, "partition", &layout).unwrap();
+        assert_eq!(kind().as_deref(), Some("ext2"));
+    }
+    let layout = json!({"disks": [{"device": disk.device, "wipe_table": true}]});
+    let done = storage(&disk, "partition", &layout).unwrap();
+    assert_eq!((kind(), done.installed_disk), (None, None));
+    let layout = json!({"disks": [{"device": "sda", "wipe_table": true}]});
+    let error = storage(&disk, "partition", &layout).unwrap_err().to_string();
+    assert!(error.contains("disks[0]: ") && error.contains("below /dev"), "{error}");
+}
+
 #[test]
 fn a_document_that_is_not_there_is_named() {
     let with = json!({"document": "/absent/document.json", "step": "wipe"});

@@ -24,7 +24,7 @@ pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use list::tests::FakeMachine;
 pub use list::{Disk, list, open_named, open_place};
-pub use new_table::{NewPartition, NewTable, write_table};
+pub use new_table::{NewPartition, NewTable, check_table, write_table};
 pub use partitions::{Partition, partition_path, partitions, split_partition_path};
 pub use release::{Step, release, release_steps};
 pub use select::{SelectError, find, find_place, select, unmet};

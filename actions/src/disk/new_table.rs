@@ -59,21 +59,16 @@ struct Place {
     size: u64,
 }
 
+/// Whether a disk can have this table; nothing is written.
+pub fn check_table(disk: &Disk, table: &NewTable) -> Result<()> {
+    layout(disk, table).map(drop)
+}
+
 /// Writes a table to a claimed disk, in place of any that is there, clears both ends of the new
-/// partitions and waits for their nodes. Nothing is written if they do not fit.
+/// partitions and waits for their nodes. Nothing is written if the disk cannot have it.
 pub fn write_table(machine: &Machine, claim: &Claim, table: &NewTable) -> Result<Vec<Partition>> {
     let (disk, file) = (claim.disk(), claim.file());
-    let sector = u64::from(disk.sector_size);
-    let places = match table {
-        NewTable::Gpt(new) => {
-            let end = disk.size.saturating_sub(GPT_ENTRIES + sector);
-            places(disk, sizes(new), end)?
-        }
-        NewTable::Mbr(new) => {
-            let end = disk.size.min(sector.saturating_mul(u64::from(u32::MAX)));
-            places(disk, sizes(new), end)?
-        }
-    };
+    let places = layout(disk, table)?;
     let failed = || Error::io("clearing both ends of", &disk.path);
     clear_ends(file, 0, disk.size).map_err(failed())?;
     for place in &places {
@@ -91,6 +86,31 @@ pub fn write_table(machine: &Machine, claim: &Claim, table: &NewTable) -> Result
             show(machine, claim, &found)?;
             Ok(found)
         }
+    }
+}
+
+/// Where the partitions of a table go.
+fn layout(disk: &Disk, table: &NewTable) -> Result<Vec<Place>> {
+    let sector = u64::from(disk.sector_size);
+    match table {
+        NewTable::Gpt(new) => {
+            gpt_sectors(disk)?;
+            places(disk, sizes(new), disk.size.saturating_sub(GPT_ENTRIES + sector))
+        }
+        NewTable::Mbr(new) => {
+            places(disk, sizes(new), disk.size.min(sector.saturating_mul(u64::from(u32::MAX))))
+        }
+    }
+}
+
+fn gpt_sectors(disk: &Disk) -> Result<LogicalBlockSize> {
+    match disk.sector_size {
+        512 => Ok(LogicalBlockSize::Lb512),
+        4096 => Ok(LogicalBlockSize::Lb4096),
+        other => Err(Error::NewTable {
+            path: disk.path.clone(),
+            cause: format!("no GPT has sectors of {other} bytes"),
+        }),
     }
 }
 
@@ -134,11 +154,7 @@ fn places(disk: &Disk, sizes: impl Iterator<Item = Option<u64>>, end: u64) -> Re
 
 fn write_gpt(disk: &Disk, file: &File, new: &[NewPartition<Uuid>], places: &[Place]) -> Result<()> {
     let failed = |cause: String| Error::NewTable { path: disk.path.clone(), cause };
-    let (sectors, sector) = match disk.sector_size {
-        512 => (LogicalBlockSize::Lb512, 512),
-        4096 => (LogicalBlockSize::Lb4096, 4096),
-        other => return Err(failed(format!("no GPT has sectors of {other} bytes"))),
-    };
+    let (sectors, sector) = (gpt_sectors(disk)?, u64::from(disk.sector_size));
     let protected = u32::try_from(disk.size / sector - 1).unwrap_or(u32::MAX);
     let mut device = file;
     ProtectiveMBR::with_lb_size(protected)
@@ -220,5 +236,18 @@ mod tests {
         assert!(placed(&[Some(9 * MIB)], 10 * MIB).is_ok());
         assert!(placed(&[Some(u64::MAX)], 10 * MIB).is_err());
         assert!(placed(&[None], 0).is_err());
+    }
+
+    fn whole<T>(kind: T) -> NewPartition<T> {
+        NewPartition { name: String::new(), size: None, kind, active: false }
+    }
+
+    #[test]
+    fn sectors_that_no_gpt_has_are_refused_before_anything_is_written() {
+        let disk = Disk { size: 64 * MIB, sector_size: 2048, ..Disk::default() };
+        let gpt = NewTable::Gpt(vec![whole(Uuid::nil())]);
+        let error = check_table(&disk, &gpt).unwrap_err();
+        assert!(error.to_string().contains("no GPT has sectors of 2048 bytes"), "{error}");
+        check_table(&disk, &NewTable::Mbr(vec![whole(0x83)])).unwrap();
     }
 }

@@ -1,9 +1,9 @@
 //! Empty filesystems, by the programs of the running system; swap space by ourselves.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,11 +12,14 @@ use nibs_job::params::{Format, MakeFilesystem};
 use uuid::Uuid;
 
 use super::swap;
-use crate::process::{self, Named};
+use crate::process::{self, Named, ProcessError};
 use crate::{Context, Done, Error, mount, volume};
 
 /// Where such programs are, whatever the agent was started with.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Whose programs they are.
+const PLACE: &str = "the system that the agent runs in";
 
 /// A filesystem could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -124,23 +127,48 @@ fn page_size() -> usize {
     usize::try_from(size).unwrap_or(4096)
 }
 
-fn run_program(device: &Path, params: &MakeFilesystem, context: &Context) -> Result<(), Error> {
-    let (program, package) = match params.format {
-        Format::Ext2 | Format::Ext3 | Format::Ext4 => ("mke2fs", "e2fsprogs"),
-        Format::Vfat => ("mkfs.fat", "dosfstools"),
-        Format::Xfs => ("mkfs.xfs", "xfsprogs"),
-        Format::Btrfs => ("mkfs.btrfs", "btrfs-progs"),
-        // Made without a program.
-        Format::Swap => return Ok(()),
+/// Whether the program for a format is here.
+pub(crate) fn check_program(format: Format) -> Result<(), Error> {
+    let Some((program, package)) = program(format) else { return Ok(()) };
+    let runs = |file: PathBuf| {
+        fs::metadata(file).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
     };
+    if PATH.split(':').any(|directory| runs(Path::new(directory).join(program))) {
+        return Ok(());
+    }
+    Err(ProcessError::NotFound {
+        program: program.to_owned(),
+        place: PLACE.to_owned(),
+        remedy: remedy(program, package),
+    }
+    .into())
+}
+
+fn run_program(device: &Path, params: &MakeFilesystem, context: &Context) -> Result<(), Error> {
+    let Some((program, package)) = program(params.format) else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(arguments(params)).arg(device).env("PATH", PATH);
-    let remedy = format!(
+    let remedy = remedy(program, package);
+    let named = Named { program, place: PLACE, remedy: &remedy };
+    Ok(process::run(&mut command, named, Command::spawn, context)?)
+}
+
+/// The program that makes a format, and the package of it; `None`: it is made without one.
+fn program(format: Format) -> Option<(&'static str, &'static str)> {
+    match format {
+        Format::Ext2 | Format::Ext3 | Format::Ext4 => Some(("mke2fs", "e2fsprogs")),
+        Format::Vfat => Some(("mkfs.fat", "dosfstools")),
+        Format::Xfs => Some(("mkfs.xfs", "xfsprogs")),
+        Format::Btrfs => Some(("mkfs.btrfs", "btrfs-progs")),
+        Format::Swap => None,
+    }
+}
+
+fn remedy(program: &str, package: &str) -> String {
+    format!(
         "add {program} (package {package}) to the initramfs or image that the agent runs in, or \
          install an image that has its filesystems already"
-    );
-    let named = Named { program, place: "the system that the agent runs in", remedy: &remedy };
-    Ok(process::run(&mut command, named, Command::spawn, context)?)
+    )
 }
 
 fn arguments(params: &MakeFilesystem) -> Vec<OsString> {

@@ -8,8 +8,8 @@ use nibs_job::params::{DiskSelector, PartitionDisk, PartitionUse, TableKind, Wip
 use uuid::{Uuid, uuid};
 
 pub use self::make_filesystem::FormatError;
-pub(crate) use self::make_filesystem::{make, make_filesystem};
-use crate::disk::{self, Claim, NewPartition, NewTable};
+pub(crate) use self::make_filesystem::{check_program, make, make_filesystem};
+use crate::disk::{self, Claim, Disk, NewPartition, NewTable};
 use crate::{Context, Done, Error};
 
 const LINUX: Uuid = uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
@@ -35,6 +35,22 @@ pub(crate) fn partition(params: &PartitionDisk, context: &Context) -> Result<Don
         context.info(format!("{}: {size}, name {:?}", partition.path.display(), partition.name));
     }
     Ok(Done { installed_disk: Some(claim.disk().path.clone()), ..Done::default() })
+}
+
+/// Whether a disk is there and, unless what uses it is to be stopped, free. Nothing is written.
+pub(crate) fn check_disk(selector: &DiskSelector, context: &Context) -> Result<Disk, Error> {
+    let disk = disk::find(selector, &context.machine)?;
+    context.check()?;
+    if !selector.release {
+        drop(disk::claim(&context.machine, &disk)?);
+    }
+    Ok(disk)
+}
+
+/// Whether a disk can be partitioned like that. Nothing is written.
+pub(crate) fn check_partition(params: &PartitionDisk, context: &Context) -> Result<(), Error> {
+    let disk = check_disk(&params.disk, context)?;
+    Ok(disk::check_table(&disk, &table(params))?)
 }
 
 fn claim(selector: &DiskSelector, context: &Context) -> Result<Claim, Error> {
