@@ -237,12 +237,23 @@ fn a_system_without_that_file_has_none_afterwards() {
 #[test]
 fn what_a_command_leaves_behind_ends_with_the_action() {
     let Some(disk) = LoopDevice::with_system() else { return };
-    // Out of the group and without a parent, with a file of the system open.
-    let script = "setsid sh -c 'exec sleep 271828 </etc/passwd-not >/tmp/held' & \
-                  setsid sleep 271828 >/tmp/held 2>&1 & echo done";
+    // Out of the group and without a parent, with files of the system open to read and to write.
+    let script = r#"
+        opened() {
+            for turn in 1 2 3 4 5 6 7 8 9; do
+                [ "$(readlink /proc/$1/fd/$2)" = "$3" ] && echo "holds $3" && break
+                sleep 1
+            done
+        }
+        echo kept >/etc/kept
+        setsid sh -c 'exec sleep 271828 </etc/kept >/dev/null 2>&1' &
+        opened $! 0 /etc/kept
+        setsid sleep 271828 >/tmp/held 2>&1 &
+        opened $! 1 /tmp/held
+    "#;
     let (result, heard) = shell(&disk, script);
     result.unwrap();
-    assert!(heard.has("done"));
+    assert!(heard.has("holds /etc/kept") && heard.has("holds /tmp/held"), "{:?}", heard.0);
     assert!(!sleeps("271828") && !is_mounted(&disk.device));
 }
 
