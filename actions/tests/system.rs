@@ -217,6 +217,22 @@ fn names_are_resolved_as_on_the_machine_and_the_system_keeps_its_own_file() {
 }
 
 #[test]
+fn a_link_by_the_former_name_of_run_leads_there_too() {
+    let Some(disk) = LoopDevice::with_system() else { return };
+    if !Path::new("/etc/resolv.conf").exists() {
+        eprintln!("skipped: needs a machine with /etc/resolv.conf");
+        return;
+    }
+    let script = "B=busybox; $B mkdir /var; $B ln -s /run /var/run; \
+                  $B ln -sf /var/run/NetworkManager/resolv.conf /etc/resolv.conf";
+    shell(&disk, script).0.unwrap();
+    let commands = json!([["sh", "-c", "cat /run/NetworkManager/resolv.conf && echo lent"]]);
+    let (result, heard) = run_command(&disk, &json!({"commands": commands, "resolv-conf": true}));
+    result.unwrap();
+    assert!(heard.has("lent"), "{:?}", heard.0);
+}
+
+#[test]
 fn a_system_without_that_file_has_none_afterwards() {
     let Some(disk) = LoopDevice::with_system() else { return };
     if !Path::new("/etc/resolv.conf").exists() {

@@ -230,7 +230,9 @@ impl System {
         };
         // Such as ../run/systemd/resolve/stub-resolv.conf, which the running system would make.
         let target = absolute(Path::new("/etc"), &target);
-        let Ok(below_run) = target.strip_prefix("/run") else {
+        // Its former name is a link to it.
+        let below_run = target.strip_prefix("/run").or_else(|_| target.strip_prefix("/var/run"));
+        let Ok(below_run) = below_run else {
             let target = target.display();
             return Err(failed(io::Error::other(format!(
                 "it is a link to {target}, which is not there"
