@@ -14,7 +14,10 @@ mod tests;
 
 use std::collections::HashMap;
 
-use self::run::{Interpreter, Item};
+use nibs_job::Size;
+
+use self::run::{Interpreter, Item, MOST_EXPANDED, with_quotes};
+use self::script::Statement;
 use super::Entry;
 
 /// Variables, by name.
@@ -30,6 +33,12 @@ pub enum GrubError {
         line: usize,
         /// What is wrong.
         what: &'static str,
+    },
+    /// Its variables grow without end.
+    #[error("its variables stand for more than {} in all; name the kernel", Size(*most as u64))]
+    TooLong {
+        /// How many bytes are allowed.
+        most: usize,
     },
     /// There is nothing to choose from.
     #[error("expected entries (menuentry, or blscfg with files in /loader/entries), found none")]
@@ -56,9 +65,21 @@ pub(super) fn default_entry(
 ) -> Result<Entry, GrubError> {
     let statements = script::parse(text)?;
     let mut interpreter = Interpreter::new(environment);
-    let mut items = interpreter.run(&statements);
+    let entry = chosen(&statements, &mut interpreter, specification);
+    if interpreter.is_too_long() {
+        return Err(GrubError::TooLong { most: MOST_EXPANDED });
+    }
+    entry
+}
+
+fn chosen(
+    statements: &[Statement],
+    interpreter: &mut Interpreter,
+    specification: &dyn Fn() -> Vec<(String, Entry)>,
+) -> Result<Entry, GrubError> {
+    let mut items = interpreter.run(statements);
     if items.iter().any(|item| matches!(item, Item::Specification)) {
-        items = with_entries(items, &interpreter, specification());
+        items = with_entries(items, interpreter, specification());
     }
     let wanted = interpreter.variable("default").to_owned();
     let mut parts = path(&wanted).into_iter();
@@ -84,15 +105,17 @@ pub(super) fn default_entry(
 /// The entries of the specification, where `blscfg` stands.
 fn with_entries(
     items: Vec<Item>,
-    interpreter: &Interpreter,
+    interpreter: &mut Interpreter,
     found: Vec<(String, Entry)>,
 ) -> Vec<Item> {
     let mut found = Some(found);
-    let expand = |(id, entry): (String, Entry)| {
-        let command_line = interpreter.expanded(&entry.command_line);
+    let mut expand = |(id, entry): (String, Entry)| {
+        let arguments = interpreter.expanded(&entry.command_line);
+        let arguments: Vec<_> = arguments.iter().map(|argument| with_quotes(argument)).collect();
+        let command_line = arguments.join(" ");
         let initrds = entry.initrds.iter();
-        let initrds = initrds.map(|path| interpreter.expanded(&path.to_string_lossy()).into());
-        let initrds = initrds.filter(|path: &std::path::PathBuf| !path.as_os_str().is_empty());
+        let initrds = initrds.flat_map(|path| interpreter.expanded(&path.to_string_lossy()));
+        let initrds = initrds.map(Into::into);
         let entry = Entry { command_line, initrds: initrds.collect(), ..entry };
         Item::Known { id, entry }
     };
@@ -100,7 +123,7 @@ fn with_entries(
         .into_iter()
         .flat_map(|item| match item {
             Item::Specification => {
-                found.take().unwrap_or_default().into_iter().map(expand).collect()
+                found.take().unwrap_or_default().into_iter().map(&mut expand).collect()
             }
             item => vec![item],
         })
@@ -117,7 +140,8 @@ fn path(wanted: &str) -> Vec<String> {
 /// Which of a menu's items is meant: by number, id or title; the first if there is no such, as GRUB
 /// does it.
 fn choose(items: &[Item], wanted: &str) -> Option<usize> {
-    let named = |item: &Item| item.id() == wanted || item.title() == wanted;
+    // Many entries have no id, and an empty default means none of them.
+    let named = |item: &Item| !wanted.is_empty() && (item.id() == wanted || item.title() == wanted);
     let by_number = || wanted.parse().ok().filter(|number: &usize| *number < items.len());
     by_number().or_else(|| items.iter().position(named)).or((!items.is_empty()).then_some(0))
 }

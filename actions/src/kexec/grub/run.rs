@@ -16,6 +16,10 @@ const FEATURES: [&str; 4] = [
 const LINUX: [&str; 3] = ["linux", "linux16", "linuxefi"];
 const INITRD: [&str; 3] = ["initrd", "initrd16", "initrdefi"];
 
+/// How much the values of variables may come to wherever they stand, in bytes. Far more than any
+/// menu needs, but `set a="$a$a"` a few dozen times would take all memory.
+pub(super) const MOST_EXPANDED: usize = 1 << 20;
+
 /// An item of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
@@ -50,6 +54,8 @@ impl Item {
 pub(super) struct Interpreter<'a> {
     variables: Variables,
     environment: &'a Variables,
+    /// Bytes that variables stood for so far.
+    expanded: usize,
 }
 
 /// What statements leave behind.
@@ -67,12 +73,17 @@ impl<'a> Interpreter<'a> {
         let mut variables: Variables =
             FEATURES.map(|name| (name.to_owned(), "y".to_owned())).into_iter().collect();
         variables.insert("grub_platform".into(), "efi".into());
-        Self { variables, environment }
+        Self { variables, environment, expanded: 0 }
     }
 
     /// The value of a variable; empty if it has none.
     pub(super) fn variable(&self, name: &str) -> &str {
         self.variables.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether variables stood for more than is allowed; where they did, they stood for nothing.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.expanded > MOST_EXPANDED
     }
 
     /// Runs statements and tells the menu that they make.
@@ -113,17 +124,13 @@ impl<'a> Interpreter<'a> {
         titles
     }
 
-    /// Text with the values of the variables in it.
-    pub(super) fn expanded(&self, text: &str) -> String {
-        let Ok(statements) = super::script::parse(&format!("echo {text}")) else {
-            return text.to_owned();
-        };
-        match &statements[..] {
-            [Statement::Command { words, .. }] => {
-                let words: Vec<_> = words.iter().skip(1).flat_map(|w| self.word(w)).collect();
-                words.join(" ")
+    /// The words of a text, with the values of the variables in them.
+    pub(super) fn expanded(&mut self, text: &str) -> Vec<String> {
+        match super::script::parse(&format!("echo {text}")).as_deref() {
+            Ok([Statement::Command { words, .. }]) => {
+                words.iter().skip(1).flat_map(|word| self.word(word)).collect()
             }
-            _ => text.to_owned(),
+            _ => text.split_ascii_whitespace().map(str::to_owned).collect(),
         }
     }
 
@@ -223,19 +230,28 @@ impl<'a> Interpreter<'a> {
 
     /// What a word stands for: one word, none if it is empty and not in quotes, or several if blanks
     /// are in a variable that is not.
-    fn word(&self, word: &Word) -> Vec<String> {
+    fn word(&mut self, word: &Word) -> Vec<String> {
         let mut words = vec![String::new()];
         for piece in &word.pieces {
             let last = words.len() - 1;
-            match piece {
-                Piece::Text(text) => words[last].push_str(text),
-                Piece::Variable { name, quoted: true } => words[last].push_str(self.variable(name)),
-                Piece::Variable { name, quoted: false } => {
-                    let value = self.variable(name);
-                    let mut parts = value.split_ascii_whitespace();
-                    words[last].push_str(parts.next().unwrap_or_default());
-                    words.extend(parts.map(str::to_owned));
+            let (name, quoted) = match piece {
+                Piece::Text(text) => {
+                    words[last].push_str(text);
+                    continue;
                 }
+                Piece::Variable { name, quoted } => (name, *quoted),
+            };
+            self.expanded = self.expanded.saturating_add(self.variable(name).len());
+            if self.is_too_long() {
+                break;
+            }
+            let value = self.variable(name);
+            if quoted {
+                words[last].push_str(value);
+            } else {
+                let mut parts = value.split_ascii_whitespace();
+                words[last].push_str(parts.next().unwrap_or_default());
+                words.extend(parts.map(str::to_owned));
             }
         }
         if words == [""] && !word.quoted {
@@ -288,6 +304,6 @@ fn without_device(path: &str) -> &str {
 }
 
 /// An argument as GRUB hands it to the kernel: one with a blank in quotes.
-fn with_quotes(argument: &str) -> String {
+pub(super) fn with_quotes(argument: &str) -> String {
     if argument.contains(' ') { format!("\"{argument}\"") } else { argument.to_owned() }
 }

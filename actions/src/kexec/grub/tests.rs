@@ -179,6 +179,29 @@ fn a_default_that_is_nowhere_is_the_first_entry() {
 }
 
 #[test]
+fn an_empty_default_is_the_first_entry_whatever_has_an_id() {
+    let with = "menuentry with --id one {\nlinux /1\n}\n";
+    let without = "menuentry without {\nlinux /2\n}\n";
+    for default in ["", "set default=\n", "set default=\"${saved_entry}\"\n"] {
+        let first = |entries: &str| started(&format!("{default}{entries}"), "").unwrap().title;
+        assert_eq!(first(&format!("{with}{without}")), "with");
+        assert_eq!(first(&format!("{without}{with}")), "without");
+    }
+}
+
+#[test]
+fn variables_cannot_grow_without_end() {
+    let entry = "menuentry Linux {\nlinux /v $a\n}\n";
+    let doubled = |times| format!("a=0123456789\n{}{entry}", "set a=\"$a$a\"\n".repeat(times));
+    assert_eq!(started(&doubled(10), "").unwrap().command_line.len(), 10 << 10);
+    let many = format!("{}linux /v {}", doubled(10), "$a ".repeat(1000));
+    for text in [&doubled(60), &many] {
+        let error = started(text, "").unwrap_err().to_string();
+        assert_eq!(error, "its variables stand for more than 1.0 MiB in all; name the kernel");
+    }
+}
+
+#[test]
 fn an_entry_that_starts_no_kernel_is_told_with_those_that_do() {
     let error = started(&ubuntu("UEFI Firmware Settings"), "");
     // `$?` has no value here, so the entry is not offered and the first one counts.
@@ -233,6 +256,10 @@ fn entries_of_the_boot_loader_specification_are_taken_where_they_are_shown() {
     assert_eq!(first.command_line, "root=/dev/sda3 ro");
     let saved = default_entry(text, &with("saved_entry=5.14.0-1\n"), &specification).unwrap();
     assert_eq!(saved.title, "RHEL 5.14.0-1");
+    let quoted = || vec![known("6", "$kernelopts dyndbg=\"file a.c +p; file b.c +p\" quiet")];
+    let entry = default_entry(text, &Variables::new(), &quoted).unwrap();
+    let expected = "root=fallback \"dyndbg=file a.c +p; file b.c +p\" quiet";
+    assert_eq!(entry.command_line, expected);
     let none = default_entry(text, &Variables::new(), &Vec::new).unwrap_err();
     assert_eq!(none, GrubError::NoEntries);
 }
