@@ -340,7 +340,7 @@ test_faults() {
 cmd_lint() { # rustfmt, clippy, shellcheck, cargo-deny
     step rustfmt cargo fmt --check
     step clippy cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
-    step shellcheck shellcheck build.sh .ci/run
+    step shellcheck shellcheck build.sh .ci/run agent/src/tinkerbell/builtin/*.sh
     step cargo-deny lint_dependencies
 }
 

@@ -297,6 +297,59 @@ fn sleeps(seconds: &str) -> bool {
     commands.any(|command| command == wanted)
 }
 
+/// What the agent has a system do for Tinkerbell's `grub2disk`.
+const GRUB2DISK: &str = include_str!("../../agent/src/tinkerbell/builtin/grub2disk.sh");
+
+/// Writes a system's fstab, and runs that in it.
+fn grub2disk(disk: &LoopDevice, fstab: &str) -> (Result<Done, Error>, Heard) {
+    let environment = json!({"GRUB_INSTALL_PATH": "/dev/sda", "FSTAB": fstab});
+    let commands =
+        json!([["sh", "-c", "printf '%s' \"$FSTAB\" >/etc/fstab"], ["sh", "-c", GRUB2DISK]]);
+    run_command(disk, &json!({"commands": commands, "environment": environment}))
+}
+
+#[test]
+fn grub_is_installed_with_what_fstab_mounts_for_it_or_not_at_all() {
+    let (Some(disk), Some(boot)) = (LoopDevice::with_system(), LoopDevice::new(16 << 20)) else {
+        return;
+    };
+    run("mke2fs", &["-q", "-t", "ext4", &boot.device]);
+    let script = "busybox mkdir -p /boot/grub; cd /bin; \
+                  echo 'echo to $1; cat /proc/mounts' >grub-install; \
+                  echo 'echo menu at $2' >grub-mkconfig; \
+                  busybox sed -i '1i #!/bin/sh' grub-install grub-mkconfig; \
+                  busybox chmod +x grub-install grub-mkconfig";
+    shell(&disk, script).0.unwrap();
+    let device = &boot.device;
+    let mounted = format!("{device} /boot ext4");
+    for there in [format!("{device} /boot ext4 ro 0 2\n"), format!("{device}\t/boot/ ext4 ro 0 2")]
+    {
+        let (result, heard) = grub2disk(&disk, &format!("# <file system> /boot\n{there}"));
+        result.unwrap();
+        assert!(heard.has("to /dev/sda") && heard.has("menu at /boot/grub/grub.cfg"));
+        assert!(heard.has(&mounted), "{:?}", heard.0);
+    }
+    // Of a device that is not there, mount says nothing under nofail.
+    for (optional, words) in [("noauto", "mounting /dev/absent"), ("ro,nofail", "")] {
+        let (result, heard) = grub2disk(&disk, &format!("/dev/absent /boot ext4 {optional} 0 2\n"));
+        result.unwrap();
+        assert!(heard.has(words) && heard.has("to /dev/sda"), "{:?}", heard.0);
+    }
+    let others = format!("# /dev/absent /boot ext4 defaults 0 2\n{device} /bootleg ext4 ro 0 2\n");
+    let (result, heard) = grub2disk(&disk, &others);
+    result.unwrap();
+    assert!(heard.has("to /dev/sda") && !heard.has("can't find"), "{:?}", heard.0);
+    for place in ["/boot", "/boot/efi"] {
+        let fstab = format!("/dev/absent {place} vfat umask=0077 0 1\n");
+        let (result, heard) = grub2disk(&disk, &fstab);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("mount: ") && error.contains(&format!("mounting {place} failed")));
+        assert!(error.contains("/etc/fstab has /dev/absent (vfat)"), "{error}");
+        assert!(!heard.has("to /dev/sda"), "{:?}", heard.0);
+    }
+    assert!(!is_mounted(device));
+}
+
 #[test]
 fn what_holds_no_filesystem_runs_nothing() {
     let Some(disk) = LoopDevice::new(4 << 20) else { return };

@@ -1,7 +1,8 @@
 //! `grub2disk`: GRUB, installed to a disk by the installed system's own programs.
 //!
 //! The image of that name brings a GRUB along; here it is the one that the system will be updated
-//! with. What its `fstab` mounts at `/boot` and below is mounted for that.
+//! with. What its `fstab` mounts at `/boot` and below is mounted for that; if it cannot be, GRUB would go
+//! where the firmware does not find it, so nothing is installed.
 
 use nibs_job::Task;
 
@@ -9,25 +10,7 @@ use super::variables::Variables;
 use super::{BadInput, Inputs, system, target};
 
 /// Finds GRUB under the names of the distributions: Debian, Alpine and Arch; Fedora and SUSE.
-const SCRIPT: &str = r#"
-for place in /boot /boot/efi /efi; do
-    mount "$place" 2>/dev/null || true
-done
-if command -v grub-install >/dev/null; then
-    grub-install "$GRUB_INSTALL_PATH" || exit
-    if command -v update-grub >/dev/null; then
-        update-grub
-    else
-        grub-mkconfig -o /boot/grub/grub.cfg
-    fi
-elif command -v grub2-install >/dev/null; then
-    grub2-install "$GRUB_INSTALL_PATH" || exit
-    grub2-mkconfig -o /boot/grub2/grub.cfg
-else
-    echo 'the installed system has neither grub-install nor grub2-install: install its package of GRUB (grub-pc or grub-efi, grub2-tools) in it first' >&2
-    exit 1
-fi
-"#;
+const SCRIPT: &str = include_str!("grub2disk.sh");
 
 pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
     let mut variables = Variables::of(inputs);
