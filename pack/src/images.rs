@@ -34,8 +34,9 @@ const AGENTS: [&str; 3] = ["nibs", "tink-agent", "tink-worker"];
 /// Those whose layer CaptainOS unpacks by itself.
 const UNPACKED_BY_TAR: [&str; 2] = ["tink-agent", "tink-worker"];
 
-/// Tinkerbell's actions, which the agent does by these names.
-const ACTIONS: [&str; 13] = [
+/// Tinkerbell's actions, which the agent does by these names. Not `waitdaemon`: it acts after the
+/// action has ended, which only the agent can, whose action it is.
+const ACTIONS: [&str; 12] = [
     "archive2disk",
     "cexec",
     "grub2disk",
@@ -47,7 +48,6 @@ const ACTIONS: [&str; 13] = [
     "rootio",
     "slurp",
     "syslinux",
-    "waitdaemon",
     "writefile",
 ];
 
@@ -295,6 +295,7 @@ mod tests {
         let mut expected: Vec<_> = AGENTS.into_iter().chain(ACTIONS).collect();
         expected.sort_unstable();
         assert_eq!(names, expected);
+        assert!(!names.iter().any(|name| name == "waitdaemon"), "it cannot work in another agent");
         assert_eq!(files["digests.txt"].split(|byte| *byte == b'\n').count(), names.len() + 1);
     }
 

@@ -17,6 +17,11 @@ use crate::view;
 /// Our own name, under which the command line is the way in.
 const OURSELVES: &str = "nibs";
 
+/// Powers off or restarts after the action has ended and been reported, by staying behind. A
+/// container that waits until it is time ends with the machine, and nobody hears of its success: so
+/// only the agent does this one itself.
+const AFTER_THE_END: &str = "waitdaemon";
+
 /// How an action ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Code {
@@ -32,7 +37,7 @@ enum Code {
 
 /// The name itself, if a container's process that is called so is an action.
 pub fn known(name: &str) -> Option<&'static str> {
-    builtin::known(name).filter(|known| *known != OURSELVES)
+    builtin::known(name).filter(|known| ![OURSELVES, AFTER_THE_END].contains(known))
 }
 
 /// Does the action of this name with the environment and the arguments of this process.
@@ -111,6 +116,12 @@ mod tests {
         assert_eq!(known("cexec"), Some("cexec"));
         assert_eq!(known("nibs"), None);
         assert_eq!(known("bash"), None);
+    }
+
+    #[test]
+    fn what_acts_after_its_end_is_done_by_the_agent_alone() {
+        assert_eq!(known("waitdaemon"), None);
+        assert!(builtin::find("waitdaemon").is_some());
     }
 
     #[test]
