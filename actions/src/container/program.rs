@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use nibs_job::Secret;
 use nix::mount::{MsFlags, mount};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setsid, setuid};
 
 use super::error::{Error, Result};
@@ -102,7 +104,10 @@ impl Program {
             mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
             setgroups(&groups)?;
             setgid(gid)?;
-            Ok(setuid(uid)?)
+            setuid(uid)?;
+            // Should the agent be killed. After setuid(2), which clears it. The parent that counts
+            // is the calling thread, not the process: it waits for the program's end.
+            Ok(set_pdeathsig(Signal::SIGKILL)?)
         };
         // SAFETY: between fork and exec the closure only makes system calls, on memory that was
         // allocated before; nix copies short paths to its stack.

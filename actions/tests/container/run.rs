@@ -206,6 +206,48 @@ fn what_a_program_leaves_behind_in_the_machines_processes_ends_with_it() {
     assert_eq!(running(&mark), 0);
 }
 
+/// Set where a test is the agent that is killed: whose processes are seen, and what is slept.
+const KILLED: &str = "NIBS_TEST_KILLED_AGENT";
+
+#[test]
+fn a_killed_agents_program_is_killed_with_it() {
+    let Some(mut bench) = Bench::new() else { return };
+    if let Ok(words) = std::env::var(KILLED) {
+        let (pid, mark) = words.split_once(' ').unwrap();
+        let config = json!({ "Entrypoint": ["sleep"], "User": "me" });
+        bench.image("example.com/a", vec![], &config);
+        let with = json!({ "image": "example.com/a", "command": [mark], "pid": pid });
+        unreachable!("{:?}", bench.run(with));
+    }
+    for pid in ["own", "host"] {
+        let mark = format!("60.{}{}", std::process::id(), pid.len());
+        let mut agent = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "run::a_killed_agents_program_is_killed_with_it"])
+            .env(KILLED, format!("{pid} {mark}"))
+            // What it leaves goes with this test.
+            .env("TMPDIR", bench.directory.path())
+            .spawn()
+            .unwrap();
+        let begun = wait_until(|| running(&mark) == 1);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        assert!(begun, "{pid}: the program did not start");
+        assert!(wait_until(|| running(&mark) == 0), "{pid}: the program goes on");
+    }
+}
+
+/// Whether it is so within ten seconds.
+fn wait_until(is_so: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
 /// How many processes have this argument.
 fn running(argument: &str) -> usize {
     let pids = fs::read_dir("/proc").unwrap().flatten();
