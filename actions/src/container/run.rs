@@ -219,8 +219,10 @@ fn watch(context: &Context, said: &Receiver<Said>) -> Result<Option<ExitStatus>,
             Some(_) => {}
         }
     };
-    if let Some(processes) = processes {
-        processes.kill_rest(&context.machine.proc);
+    if processes.is_some_and(|processes| processes.kill_rest(&context.machine.proc)) {
+        let left = "what the container has started among the machine's processes cannot be killed, \
+                    and goes on";
+        context.sink.warning(left.into());
     }
     match asked {
         Some((interrupted, _)) => Err(interrupted),

@@ -206,6 +206,36 @@ fn what_a_program_leaves_behind_in_the_machines_processes_ends_with_it() {
     assert_eq!(running(&mark), 0);
 }
 
+#[test]
+fn a_chain_of_processes_that_each_fork_once_and_end_is_killed() {
+    let Some(mut bench) = Bench::new() else { return };
+    let place = bench.path("place");
+    fs::create_dir(&place).unwrap();
+    // Ends by itself once it has no place any more, should it get away.
+    let chain = b"#!/bin/sh\necho >> /place/links || exit\n/chain &\n";
+    let layer = Layer::new().file("chain", 0o755, chain);
+    let config = json!({ "Entrypoint": ["/bin/sh", "-c"] });
+    bench.image("example.com/a", vec![(layer, Packed::Gzip)], &config);
+    let words = "/chain & /chain & /chain & /chain & sleep 0.2";
+    let volumes = [format!("{}:/place", place.display())];
+    let with = json!({
+        "image": "example.com/a", "command": [words], "volumes": volumes, "pid": "host",
+    });
+    for _ in 0..5 {
+        bench.run(with.clone()).unwrap();
+        let links = || fs::metadata(place.join("links")).unwrap().len();
+        let then = links();
+        std::thread::sleep(Duration::from_millis(200));
+        let now = links();
+        if now != then {
+            fs::remove_dir_all(&place).unwrap();
+        }
+        assert_eq!(now, then, "it goes on");
+        assert!(then > 0);
+    }
+    assert!(bench.ears.warnings.lock().unwrap().is_empty(), "{:?}", bench.ears.warnings);
+}
+
 /// Set where a test is the agent that is killed: whose processes are seen, and what is slept.
 const KILLED: &str = "NIBS_TEST_KILLED_AGENT";
 
