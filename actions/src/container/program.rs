@@ -143,6 +143,10 @@ impl Program {
 
 /// Whether a program is for machines of another kind (ELF, `e_machine` of its header).
 fn is_foreign(program: &Path) -> bool {
+    // A FIFO would never be open. The kernel refuses it in its own words.
+    if !program.metadata().is_ok_and(|found| found.is_file()) {
+        return false;
+    }
     let mut head = [0; 20];
     let read = fs::File::open(program).and_then(|mut file| file.read_exact(&mut head));
     let machine = u16::from_le_bytes([head[18], head[19]]);

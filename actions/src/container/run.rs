@@ -88,6 +88,7 @@ fn attempt(
         params,
         config: &image.config,
         machine,
+        stop: &context.stop,
         sink: &*context.sink,
         place: &place,
         stdout,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nibs_actions::Error;
 use nibs_job::Class;
 use serde_json::json;
+use tar::EntryType;
 
 use super::images::{Layer, Packed};
 use super::support::Bench;
@@ -204,6 +205,30 @@ fn what_a_program_leaves_behind_in_the_machines_processes_ends_with_it() {
     let mark = format!("5{:07}", std::process::id());
     bench.sh(&format!("setsid sleep {mark} & true"), json!({ "pid": "host" })).unwrap();
     assert_eq!(running(&mark), 0);
+}
+
+#[test]
+fn nothing_that_an_image_has_in_place_of_a_file_holds_the_agent_up() {
+    for (place, user, command, why) in [
+        ("etc/passwd", "me", "true", "expected a file at the image's /etc/passwd"),
+        ("etc/group", "0:disk", "true", "expected a file at the image's /etc/group"),
+        ("program", "", "/program", "Permission denied"),
+    ] {
+        let Some(mut bench) = Bench::new() else { return };
+        let layer = Layer::new().entry(EntryType::Fifo, place, 0o755, b"");
+        let config = json!({ "User": user });
+        bench.image("example.com/a", vec![(layer, Packed::Plain)], &config);
+        let (done, ended) = std::sync::mpsc::channel();
+        // Not joined: it would never end.
+        std::thread::spawn(move || {
+            let with = json!({ "image": "example.com/a", "command": [command] });
+            done.send(bench.run(with).unwrap_err())
+        });
+        let error = ended.recv_timeout(Duration::from_secs(20));
+        let error = error.unwrap_or_else(|_| panic!("{place} holds it up"));
+        assert!(error.to_string().contains(why), "{error}");
+        assert_eq!(error.class(), Class::InvalidInput);
+    }
 }
 
 #[test]
