@@ -99,10 +99,10 @@ impl Place {
                 &self.point
             }
         };
-        let room = Room::look(machine, Some(store))?;
         let root = store.join(&self.folder);
-        // Of a run that was killed.
+        // Of a run that was killed, and in the way of this one.
         remove(&root).map_err(prepare(format!("removing {}", root.display())))?;
+        let room = Room::look(machine, Some(store))?;
         fs::create_dir(&root).map_err(prepare(format!("making {}", root.display())))?;
         let none = None::<&str>;
         mount(Some(&root), &self.point, none, MsFlags::MS_BIND, none)

@@ -1,7 +1,7 @@
 //! What a container sees, and how it ends.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -362,6 +362,38 @@ fn scratch_directories_and_disks_hold_the_root_and_are_left_as_they_were() {
     let listed = Command::new("debugfs").args(["-R", "ls -p /", &disk.device]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("lost+found") && !listed.contains("nibs"), "{listed}");
+}
+
+#[test]
+fn what_a_killed_run_has_left_takes_no_room() {
+    let Some(mut bench) = Bench::new() else { return };
+    let scratch = Memory::new(&bench.path("scratch"));
+    let leftovers = scratch.0.join("nibs-container-s");
+    fs::create_dir(&leftovers).unwrap();
+    fs::write(leftovers.join("large"), vec![1; 48 << 20]).unwrap();
+    let layer = Layer::new().file("large", 0o644, &vec![1; 32 << 20]);
+    let config = json!({ "Entrypoint": ["/bin/true"] });
+    bench.image("example.com/a", vec![(layer, Packed::Plain)], &config);
+    bench.run(json!({ "image": "example.com/a", "name": "s", "scratch": scratch.0 })).unwrap();
+}
+
+/// A filesystem of 64 MiB in memory.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn new(path: &Path) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];
+        let mounted = Command::new("mount").args(mount).arg(path).status().unwrap();
+        assert!(mounted.success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 /// An ext4 of 64 MiB on a loop device.
