@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nibs_job::params::{ContainerVolume, Filesystem, VolumeSource};
 use nix::fcntl::{OFlag, open};
@@ -63,6 +65,10 @@ impl Store {
     }
 }
 
+/// How long the kernel is given to let a device go after the last of its mounts.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+
 /// A directory on the machine for the root of one container; gone with the value.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -71,6 +77,8 @@ pub(super) struct Place {
     store: Store,
     /// The root's own directory in the store.
     folder: String,
+    /// Whether the store is a device that nobody else uses.
+    exclusive: bool,
 }
 
 impl Place {
@@ -78,7 +86,8 @@ impl Place {
         // Should the same action run twice on one machine, each has its own.
         let point = machine.run.join(ROOTS).join(format!("{name}.{}", std::process::id()));
         fs::create_dir_all(&point).map_err(prepare(format!("making {}", point.display())))?;
-        Ok(Self { point, store, folder: format!("nibs-container-{name}") })
+        let exclusive = matches!(&store, Store::Device(device, _) if is_free(device));
+        Ok(Self { point, store, folder: format!("nibs-container-{name}"), exclusive })
     }
 
     /// Mounts the store over the mount point, and the root's directory over that. The thread has to
@@ -117,7 +126,7 @@ impl Place {
             Store::Memory => return Ok(()),
             Store::Directory(directory) => directory.join(&self.folder),
             Store::Device(device, filesystem) => {
-                return std::thread::scope(|scope| {
+                return thread::scope(|scope| {
                     let clear = || {
                         enter_namespace(CloneFlags::empty())?;
                         mount_device(device, *filesystem, &self.point)?;
@@ -137,6 +146,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let Err(error) = self.clear() {
             tracing::warn!("{error}");
+        }
+        if let Store::Device(device, _) = &self.store
+            && self.exclusive
+            && !is_let_go(device)
+        {
+            let device = device.display();
+            tracing::warn!("{device} is still in use, {RELEASE_TIMEOUT:?} after its container");
         }
         if let Err(error) = fs::remove_dir(&self.point) {
             tracing::warn!("removing {}: {error}", self.point.display());
@@ -266,6 +282,24 @@ fn enter_namespace(also: CloneFlags) -> Result<()> {
 fn mount_device(device: &Path, filesystem: Filesystem, point: &Path) -> Result<()> {
     mount(Some(device), point, Some(filesystem.as_str()), MsFlags::empty(), None::<&str>)
         .map_err(prepare(format!("mounting {}", device.display())))
+}
+
+/// Waits until a device is free again: the mounts of a namespace go a little after its last thread,
+/// and the next action may want to write the whole disk.
+fn is_let_go(device: &Path) -> bool {
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
+    while !is_free(device) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
+}
+
+/// Whether no filesystem has claimed a device (open(2), O_EXCL).
+fn is_free(device: &Path) -> bool {
+    open(device, OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_CLOEXEC, Mode::empty()).is_ok()
 }
 
 /// Opens what of the machine a volume is; where nothing is, a directory is made.

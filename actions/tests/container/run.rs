@@ -1,6 +1,7 @@
 //! What a container sees, and how it ends.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -362,6 +363,17 @@ fn scratch_directories_and_disks_hold_the_root_and_are_left_as_they_were() {
     let listed = Command::new("debugfs").args(["-R", "ls -p /", &disk.device]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("lost+found") && !listed.contains("nibs"), "{listed}");
+}
+
+#[test]
+fn a_scratch_disk_is_free_once_the_action_has_ended() {
+    let Some(mut bench) = Bench::new() else { return };
+    let Some(disk) = LoopDisk::new(&bench.path("disk.img")) else { return };
+    for _ in 0..20 {
+        bench.sh("true", json!({ "scratch": disk.device })).unwrap();
+        let mut exclusive = fs::OpenOptions::new();
+        exclusive.read(true).custom_flags(nix::libc::O_EXCL).open(&disk.device).unwrap();
+    }
 }
 
 #[test]
