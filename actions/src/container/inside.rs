@@ -85,7 +85,7 @@ pub(super) fn run(task: Task<'_>, feed: &Receiver<Feed>, say: &Sender<Said>) -> 
             Err(_) => return Ok(None),
         }
     }
-    root.furnish()?;
+    root.furnish(task.sink)?;
     let program = Program::new(&image, task.config, &params.command, &params.environment)?;
     if params.pid == PidNamespace::Own {
         enter_pid_namespace(task.sink)?;

@@ -5,15 +5,18 @@
 //! descriptor: from the working directory `/proc/self/fd`, which stays outside, the number of one is
 //! a path that mount(2) takes.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nibs_job::params::{ContainerVolume, Filesystem, VolumeSource};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -22,7 +25,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use super::error::{Error, Result};
 use super::room::Room;
-use crate::{Machine, mount as filesystems};
+use crate::{Machine, Sink, mount as filesystems};
 
 /// Below the machine's `run`: where roots are mounted, and named volumes are.
 const ROOTS: &str = "nibs/containers";
@@ -216,12 +219,12 @@ impl Root {
     }
 
     /// Makes the unpacked image a place to run programs in.
-    pub(super) fn furnish(&self) -> Result<()> {
+    pub(super) fn furnish(&self, sink: &dyn Sink) -> Result<()> {
         for directory in ["/dev", "/proc", "/sys", "/etc"] {
             fs::create_dir_all(directory).map_err(prepare(format!("making {directory}")))?;
         }
-        self.bind(&self.dev, Path::new("/dev"), false).map_err(prepare("binding /dev"))?;
-        self.bind(&self.sys, Path::new("/sys"), false).map_err(prepare("binding /sys"))?;
+        self.bind(&self.dev, Path::new("/dev")).map_err(prepare("binding /dev"))?;
+        self.bind(&self.sys, Path::new("/sys")).map_err(prepare("binding /sys"))?;
         for (name, content) in &self.files {
             // The image may have a link there, to what systemd would make.
             remove(Path::new(name)).map_err(prepare(format!("removing its {name}")))?;
@@ -233,8 +236,17 @@ impl Root {
             };
             mount_point(source, &volume.destination)
                 .map_err(failed("making its destination in the container"))?;
-            self.bind(source, &volume.destination, volume.read_only)
-                .map_err(failed("mounting it"))?;
+            self.bind(source, &volume.destination).map_err(failed("mounting it"))?;
+            if !volume.read_only {
+                continue;
+            }
+            let whole = make_read_only(&volume.destination);
+            if !whole.map_err(failed("making it read-only"))? {
+                sink.warning(format!(
+                    "this kernel is older than 5.12: of the volume {volume} what is mounted below \
+                     can be written"
+                ));
+            }
         }
         // To where programs look for the root of a namespace. Not pivot_root(2), which cannot leave
         // an initramfs.
@@ -245,15 +257,10 @@ impl Root {
         chdir("/").map_err(prepare("entering its root"))
     }
 
-    fn bind(&self, source: &OwnedFd, to: &Path, read_only: bool) -> io::Result<()> {
+    fn bind(&self, source: &OwnedFd, to: &Path) -> io::Result<()> {
         let none = None::<&str>;
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
-        self.named(source, |source| mount(Some(source), to, none, bind, none))?;
-        if read_only {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-            mount(none, to, none, flags, none)?;
-        }
-        Ok(())
+        self.named(source, |source| mount(Some(source), to, none, bind, none))
     }
 
     /// Calls with a path to what is open, which is good for this one call.
@@ -315,6 +322,39 @@ fn source(volume: &ContainerVolume, machine: &Machine) -> Result<OwnedFd> {
     }
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open(&path, flags, Mode::empty()).map_err(|errno| failed("opening its source")(errno.into()))
+}
+
+/// Makes a mount and all below it read-only; where the kernel cannot, the one alone. Tells which.
+fn make_read_only(point: &Path) -> io::Result<bool> {
+    let path = CString::new(point.as_os_str().as_bytes())?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: mount_setattr(2) reads the path up to its NUL and as many bytes of the attributes as it
+    // is told, both of which outlive the call.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOSYS) => {
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            mount(None::<&str>, point, None::<&str>, flags, None::<&str>)?;
+            Ok(false)
+        }
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Makes something of the kind of `source` to mount it over.

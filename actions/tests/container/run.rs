@@ -122,6 +122,24 @@ fn volumes_are_the_machines_own_and_read_only_ones_are() {
 }
 
 #[test]
+fn what_is_mounted_below_a_read_only_volume_is_read_only_too() {
+    let Some(mut bench) = Bench::new() else { return };
+    let there = bench.path("there");
+    let below = Memory::new(&there.join("below"));
+    let deeper = Memory::new(&below.0.join("deeper"));
+    let words =
+        "for d in /there /there/below /there/below/deeper; do touch $d/x || echo no $d; done";
+    let volumes = [format!("{}:/there:ro", there.display())];
+    bench.sh(words, json!({ "volumes": volumes })).unwrap();
+    for line in ["no /there", "no /there/below", "no /there/below/deeper"] {
+        assert!(bench.ears.heard(line), "{line}: {}", bench.ears.all());
+    }
+    // Of the machine's own mounts none is.
+    fs::write(deeper.0.join("x"), "x").unwrap();
+    assert!(bench.ears.warnings.lock().unwrap().is_empty(), "{:?}", bench.ears.warnings);
+}
+
+#[test]
 fn a_failure_has_the_exit_code_and_the_last_words_and_no_secret() {
     let Some(mut bench) = Bench::new() else { return };
     let words = "echo fine; echo first >&2; echo disk is gone >&2; exit 3";
