@@ -106,12 +106,12 @@ fn attempt(
         let ran = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, PullError>((fed, ended, ran))
     })?;
+    // Not before all of it is heard, however it ended: nothing is logged after an action's end.
+    let said = [err.last(), out.last()];
     // What failed inside is the reason for what failed outside, but for an image that did not come.
     let whole = ran.map_err(other)?;
     fed?;
     let status = ended.map_err(|interrupted| PullError::Other(interrupted.into()))?;
-    // Not before all of it is heard, whatever it was: nothing is logged after an action's end.
-    let said = [err.last(), out.last()];
     match (whole, status) {
         (Some(()), Some(status)) if status.success() => Ok(()),
         (Some(()), Some(status)) => {

@@ -4,15 +4,16 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nibs_actions::Error;
-use nibs_job::Class;
+use nibs_actions::{Context, Error, Sink};
+use nibs_job::{Class, LogLevel, Progress};
 use serde_json::json;
 use tar::EntryType;
 
 use super::images::{Layer, Packed};
-use super::support::Bench;
+use super::support::{Bench, Ears};
 
 #[test]
 fn entry_point_command_environment_directory_and_user_are_those_of_image_and_action() {
@@ -216,6 +217,30 @@ fn a_container_that_hears_sigterm_ends_at_once_when_cancelled() {
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert!(bench.ears.heard("begun") && bench.ears.heard("bye"), "{}", bench.ears.all());
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_last_words_of_a_program_that_has_to_end_are_heard_before_the_actions_end() {
+    /// Writes a slow log.
+    struct Slow(Arc<Ears>);
+    impl Sink for Slow {
+        fn progress(&self, _: Progress) {}
+        fn reset(&self, _: String) {}
+        fn warning(&self, _: String) {}
+        fn log(&self, level: LogLevel, message: String) {
+            std::thread::sleep(Duration::from_millis(300));
+            self.0.log(level, message);
+        }
+    }
+    let Some(mut bench) = Bench::new() else { return };
+    bench.shell("example.com/sh:1");
+    bench.stop.deadline = Some(Instant::now() + Duration::from_secs(2));
+    let sink = Arc::new(Slow(bench.ears.clone()));
+    let words = "trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done";
+    let with = json!({ "image": "example.com/sh:1", "command": [words] });
+    let error = bench.run_in(with, &Context { sink, ..bench.context() }).unwrap_err();
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    assert!(bench.ears.heard("bye"), "{}", bench.ears.all());
 }
 
 #[test]
