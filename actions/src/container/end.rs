@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// How long a program may take to end after SIGTERM, as with Docker.
@@ -18,6 +18,10 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long the kernel is given to end what it was told to kill.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
+
+/// After how many looks in a row that find nothing, nothing is left: one may miss what forks and ends
+/// while it reads on.
+const QUIET: u32 = 3;
 
 /// A container's processes.
 #[derive(Debug, Clone)]
@@ -40,25 +44,36 @@ impl Processes {
         let _ = kill(self.program, Signal::SIGKILL);
     }
 
-    /// Ends what is left after the program's end, however fast it forks. `proc`: the machine's.
-    pub(super) fn kill_rest(&self, proc: &Path) {
+    /// Ends what is left after the program's end, and tells whether something still is. Its process
+    /// group is ended at once, however fast it forks; what has left that is ended as it is found,
+    /// which something that keeps forking and moving on can outrun. `proc`: the machine's.
+    pub(super) fn kill_rest(&self, proc: &Path) -> bool {
         let deadline = Instant::now() + KILL_TIMEOUT;
+        let mut quiet = 0;
         loop {
-            let rest = self.rest(proc);
-            if rest.is_empty() || Instant::now() >= deadline {
-                return;
+            // The kernel lets no process of the group fork meanwhile.
+            let _ = killpg(self.program, Signal::SIGKILL);
+            quiet = if self.kill_found(proc) { 0 } else { quiet + 1 };
+            if quiet == QUIET {
+                return false;
             }
-            for pid in rest {
-                let _ = kill(pid, Signal::SIGKILL);
+            if Instant::now() >= deadline {
+                return true;
             }
             thread::sleep(POLL);
         }
     }
 
-    fn rest(&self, proc: &Path) -> Vec<Pid> {
+    /// Ends what is there now, and tells whether anything was.
+    fn kill_found(&self, proc: &Path) -> bool {
         let pids = fs::read_dir(proc).into_iter().flatten().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| self.is_one(&proc.join(pid.to_string()))).map(Pid::from_raw).collect()
+        let mut found = false;
+        for pid in pids.filter(|pid| self.is_one(&proc.join(pid.to_string()))) {
+            found = true;
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        found
     }
 
     fn is_one(&self, process: &Path) -> bool {
@@ -72,5 +87,26 @@ impl Processes {
         let of_session = session.and_then(|id| id.parse().ok()) == Some(self.program.as_raw());
         let namespace = fs::read_link(process.join("ns/mnt"));
         of_session || namespace.is_ok_and(|namespace| namespace == self.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_in_spite_of_all_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        // Above what any kernel gives out: nothing is hit.
+        let program = Pid::from_raw(i32::MAX);
+        let processes = Processes { program, namespace: "mnt:[0]".into() };
+        assert!(!processes.kill_rest(directory.path()));
+        let process = directory.path().join((i32::MAX - 1).to_string());
+        fs::create_dir(&process).unwrap();
+        let stat = |state: &str| format!("1 (a) b) {state} 1 1 {program} 0");
+        fs::write(process.join("stat"), stat("Z")).unwrap();
+        assert!(!processes.kill_rest(directory.path()));
+        fs::write(process.join("stat"), stat("D")).unwrap();
+        assert!(processes.kill_rest(directory.path()));
     }
 }

@@ -17,13 +17,14 @@ use super::program::Program;
 use super::room::Room;
 use super::root::{Place, Root};
 use crate::image::ChunkReader;
-use crate::{Machine, Sink};
+use crate::{Machine, Sink, Stop};
 
 /// What the thread is given.
 pub(super) struct Task<'a> {
     pub(super) params: &'a RunContainer,
     pub(super) config: &'a Config,
     pub(super) machine: &'a Machine,
+    pub(super) stop: &'a Stop,
     pub(super) sink: &'a dyn Sink,
     pub(super) place: &'a Place,
     pub(super) stdout: PipeWriter,
@@ -65,7 +66,9 @@ pub(super) fn run(task: Task<'_>, feed: &Receiver<Feed>, say: &Sender<Said>) -> 
         match feed.recv() {
             Ok(Feed::Whole) => break,
             Ok(Feed::Layer { digest, mut chunks }) => {
-                let unpacked = layer::unpack(&mut chunks, is_lowest);
+                let unpacked = layer::unpack(&mut chunks, is_lowest, task.stop);
+                // Whatever else was said, or is still to come.
+                task.stop.check()?;
                 // Whatever its decoder said: the layer did not come whole.
                 if !matches!(unpacked, Err(LayerError::Full)) && chunks.ends_broken() {
                     return Ok(None);
@@ -82,11 +85,12 @@ pub(super) fn run(task: Task<'_>, feed: &Receiver<Feed>, say: &Sender<Said>) -> 
             Err(_) => return Ok(None),
         }
     }
-    root.furnish()?;
+    root.furnish(task.sink)?;
     let program = Program::new(&image, task.config, &params.command, &params.environment)?;
     if params.pid == PidNamespace::Own {
         enter_pid_namespace(task.sink)?;
     }
+    task.stop.check()?;
     let mut child = program.start(task.stdout, task.stderr)?;
     let pid = i32::try_from(child.id()).map_or(Pid::this(), Pid::from_raw);
     let _ =

@@ -18,6 +18,8 @@ use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use tar::{Archive, Entry, EntryType};
 
+use crate::Stop;
+
 /// Removes what has the rest of the name in the layers below.
 const WHITEOUT: &str = ".wh.";
 /// Removes all that the layers below have in the directory.
@@ -41,9 +43,27 @@ pub(super) enum LayerError {
     Wrong(String),
 }
 
+/// Fails to read once the work has to end. A few bytes of a layer may become many, so that what
+/// comes in tells too late.
+struct Heeding<'a, R> {
+    inner: R,
+    stop: &'a Stop,
+}
+
+impl<R: Read> Read for Heeding<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check().map_err(io::Error::other)?;
+        self.inner.read(buffer)
+    }
+}
+
 /// Unpacks a layer, plain or compressed by gzip or zstd; its first bytes tell which. Returns what is
-/// not as in the layer, one sentence each.
-pub(super) fn unpack(mut layer: impl BufRead, is_lowest: bool) -> Result<Vec<String>, LayerError> {
+/// not as in the layer, one sentence each. Fails, in whatever words, once `stop` says so.
+pub(super) fn unpack(
+    mut layer: impl BufRead,
+    is_lowest: bool,
+    stop: &Stop,
+) -> Result<Vec<String>, LayerError> {
     let start = layer.fill_buf().map_err(|error| LayerError::Wrong(error.to_string()))?;
     let reader: Box<dyn Read + '_> = match start {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(&mut layer)),
@@ -57,8 +77,8 @@ pub(super) fn unpack(mut layer: impl BufRead, is_lowest: bool) -> Result<Vec<Str
         }
         _ => Box::new(&mut layer),
     };
-    let mut archive = Archive::new(reader);
-    let mut unpacker = Unpacker::new(is_lowest);
+    let mut archive = Archive::new(Heeding { inner: reader, stop });
+    let mut unpacker = Unpacker::new(is_lowest, stop);
     let damaged = |error: io::Error| LayerError::Wrong(format!("reading its archive: {error}"));
     for entry in archive.entries().map_err(damaged)? {
         unpacker.add(&mut entry.map_err(damaged)?)?;
@@ -73,7 +93,8 @@ pub(super) fn unpack(mut layer: impl BufRead, is_lowest: bool) -> Result<Vec<Str
     Ok(unpacker.degraded)
 }
 
-struct Unpacker {
+struct Unpacker<'a> {
+    stop: &'a Stop,
     /// What this layer has made, which its own whiteouts spare; not kept for the lowest layer,
     /// where whiteouts have nothing to remove.
     made: Option<HashSet<PathBuf>>,
@@ -82,10 +103,10 @@ struct Unpacker {
     degraded: Vec<String>,
 }
 
-impl Unpacker {
-    fn new(is_lowest: bool) -> Self {
+impl<'a> Unpacker<'a> {
+    fn new(is_lowest: bool, stop: &'a Stop) -> Self {
         let made = (!is_lowest).then(HashSet::new);
-        Self { made, directories: Vec::new(), degraded: Vec::new() }
+        Self { stop, made, directories: Vec::new(), degraded: Vec::new() }
     }
 
     fn add(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), LayerError> {
@@ -143,7 +164,9 @@ impl Unpacker {
         };
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                io::copy(entry, &mut fs::File::create_new(path)?)?;
+                // The holes of a sparse file are in no reader below.
+                let mut content = Heeding { inner: entry.by_ref(), stop: self.stop };
+                io::copy(&mut content, &mut fs::File::create_new(path)?)?;
             }
             EntryType::Directory => fs::create_dir(path)?,
             EntryType::Symlink => symlink(target(entry)?, path)?,

@@ -13,8 +13,10 @@
 //!
 //! Nothing is fetched inside, where the machine's resolver and certificates are not; and whatever an
 //! image holds is made inside a chroot, where no path and no link leads out. The mounts are in a
-//! namespace of the container's thread: nobody else sees them, and should the agent be killed, the
-//! kernel drops them. The program is started by an ordinary fork of that thread.
+//! namespace of the container's thread: nobody else sees them. The program is started by an ordinary
+//! fork of that thread, and is killed with it (PR_SET_PDEATHSIG): should the agent be killed, so is the
+//! program, with all of its PID namespace, and the kernel drops the mounts with the last process
+//! there. Among the machine's processes (`pid: host`) what the program has started goes on.
 //!
 //! Why no library: `oci-client` 0.18 makes its own HTTP client, whose names go through the C
 //! library, which a static agent must not use, and whose transfers start over when they break.

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use nibs_job::Secret;
 use nix::mount::{MsFlags, mount};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setsid, setuid};
 
 use super::error::{Error, Result};
@@ -102,7 +104,10 @@ impl Program {
             mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
             setgroups(&groups)?;
             setgid(gid)?;
-            Ok(setuid(uid)?)
+            setuid(uid)?;
+            // Should the agent be killed. After setuid(2), which clears it. The parent that counts
+            // is the calling thread, not the process: it waits for the program's end.
+            Ok(set_pdeathsig(Signal::SIGKILL)?)
         };
         // SAFETY: between fork and exec the closure only makes system calls, on memory that was
         // allocated before; nix copies short paths to its stack.
@@ -138,6 +143,10 @@ impl Program {
 
 /// Whether a program is for machines of another kind (ELF, `e_machine` of its header).
 fn is_foreign(program: &Path) -> bool {
+    // A FIFO would never be open. The kernel refuses it in its own words.
+    if !program.metadata().is_ok_and(|found| found.is_file()) {
+        return false;
+    }
     let mut head = [0; 20];
     let read = fs::File::open(program).and_then(|mut file| file.read_exact(&mut head));
     let machine = u16::from_le_bytes([head[18], head[19]]);

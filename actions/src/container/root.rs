@@ -5,13 +5,18 @@
 //! descriptor: from the working directory `/proc/self/fd`, which stays outside, the number of one is
 //! a path that mount(2) takes.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nibs_job::params::{ContainerVolume, Filesystem, VolumeSource};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -20,7 +25,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use super::error::{Error, Result};
 use super::room::Room;
-use crate::{Machine, mount as filesystems};
+use crate::{Machine, Sink, mount as filesystems};
 
 /// Below the machine's `run`: where roots are mounted, and named volumes are.
 const ROOTS: &str = "nibs/containers";
@@ -63,6 +68,10 @@ impl Store {
     }
 }
 
+/// How long the kernel is given to let a device go after the last of its mounts.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+
 /// A directory on the machine for the root of one container; gone with the value.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -71,6 +80,8 @@ pub(super) struct Place {
     store: Store,
     /// The root's own directory in the store.
     folder: String,
+    /// Whether the store is a device that nobody else uses.
+    exclusive: bool,
 }
 
 impl Place {
@@ -78,7 +89,8 @@ impl Place {
         // Should the same action run twice on one machine, each has its own.
         let point = machine.run.join(ROOTS).join(format!("{name}.{}", std::process::id()));
         fs::create_dir_all(&point).map_err(prepare(format!("making {}", point.display())))?;
-        Ok(Self { point, store, folder: format!("nibs-container-{name}") })
+        let exclusive = matches!(&store, Store::Device(device, _) if is_free(device));
+        Ok(Self { point, store, folder: format!("nibs-container-{name}"), exclusive })
     }
 
     /// Mounts the store over the mount point, and the root's directory over that. The thread has to
@@ -99,10 +111,10 @@ impl Place {
                 &self.point
             }
         };
-        let room = Room::look(machine, Some(store))?;
         let root = store.join(&self.folder);
-        // Of a run that was killed.
+        // Of a run that was killed, and in the way of this one.
         remove(&root).map_err(prepare(format!("removing {}", root.display())))?;
+        let room = Room::look(machine, Some(store))?;
         fs::create_dir(&root).map_err(prepare(format!("making {}", root.display())))?;
         let none = None::<&str>;
         mount(Some(&root), &self.point, none, MsFlags::MS_BIND, none)
@@ -117,7 +129,7 @@ impl Place {
             Store::Memory => return Ok(()),
             Store::Directory(directory) => directory.join(&self.folder),
             Store::Device(device, filesystem) => {
-                return std::thread::scope(|scope| {
+                return thread::scope(|scope| {
                     let clear = || {
                         enter_namespace(CloneFlags::empty())?;
                         mount_device(device, *filesystem, &self.point)?;
@@ -137,6 +149,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let Err(error) = self.clear() {
             tracing::warn!("{error}");
+        }
+        if let Store::Device(device, _) = &self.store
+            && self.exclusive
+            && !is_let_go(device)
+        {
+            let device = device.display();
+            tracing::warn!("{device} is still in use, {RELEASE_TIMEOUT:?} after its container");
         }
         if let Err(error) = fs::remove_dir(&self.point) {
             tracing::warn!("removing {}: {error}", self.point.display());
@@ -200,12 +219,12 @@ impl Root {
     }
 
     /// Makes the unpacked image a place to run programs in.
-    pub(super) fn furnish(&self) -> Result<()> {
+    pub(super) fn furnish(&self, sink: &dyn Sink) -> Result<()> {
         for directory in ["/dev", "/proc", "/sys", "/etc"] {
             fs::create_dir_all(directory).map_err(prepare(format!("making {directory}")))?;
         }
-        self.bind(&self.dev, Path::new("/dev"), false).map_err(prepare("binding /dev"))?;
-        self.bind(&self.sys, Path::new("/sys"), false).map_err(prepare("binding /sys"))?;
+        self.bind(&self.dev, Path::new("/dev")).map_err(prepare("binding /dev"))?;
+        self.bind(&self.sys, Path::new("/sys")).map_err(prepare("binding /sys"))?;
         for (name, content) in &self.files {
             // The image may have a link there, to what systemd would make.
             remove(Path::new(name)).map_err(prepare(format!("removing its {name}")))?;
@@ -217,8 +236,17 @@ impl Root {
             };
             mount_point(source, &volume.destination)
                 .map_err(failed("making its destination in the container"))?;
-            self.bind(source, &volume.destination, volume.read_only)
-                .map_err(failed("mounting it"))?;
+            self.bind(source, &volume.destination).map_err(failed("mounting it"))?;
+            if !volume.read_only {
+                continue;
+            }
+            let whole = make_read_only(&volume.destination);
+            if !whole.map_err(failed("making it read-only"))? {
+                sink.warning(format!(
+                    "this kernel is older than 5.12: of the volume {volume} what is mounted below \
+                     can be written"
+                ));
+            }
         }
         // To where programs look for the root of a namespace. Not pivot_root(2), which cannot leave
         // an initramfs.
@@ -229,15 +257,10 @@ impl Root {
         chdir("/").map_err(prepare("entering its root"))
     }
 
-    fn bind(&self, source: &OwnedFd, to: &Path, read_only: bool) -> io::Result<()> {
+    fn bind(&self, source: &OwnedFd, to: &Path) -> io::Result<()> {
         let none = None::<&str>;
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
-        self.named(source, |source| mount(Some(source), to, none, bind, none))?;
-        if read_only {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-            mount(none, to, none, flags, none)?;
-        }
-        Ok(())
+        self.named(source, |source| mount(Some(source), to, none, bind, none))
     }
 
     /// Calls with a path to what is open, which is good for this one call.
@@ -268,6 +291,24 @@ fn mount_device(device: &Path, filesystem: Filesystem, point: &Path) -> Result<(
         .map_err(prepare(format!("mounting {}", device.display())))
 }
 
+/// Waits until a device is free again: the mounts of a namespace go a little after its last thread,
+/// and the next action may want to write the whole disk.
+fn is_let_go(device: &Path) -> bool {
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
+    while !is_free(device) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
+}
+
+/// Whether no filesystem has claimed a device (open(2), O_EXCL).
+fn is_free(device: &Path) -> bool {
+    open(device, OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_CLOEXEC, Mode::empty()).is_ok()
+}
+
 /// Opens what of the machine a volume is; where nothing is, a directory is made.
 fn source(volume: &ContainerVolume, machine: &Machine) -> Result<OwnedFd> {
     let path = match &volume.source {
@@ -281,6 +322,39 @@ fn source(volume: &ContainerVolume, machine: &Machine) -> Result<OwnedFd> {
     }
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open(&path, flags, Mode::empty()).map_err(|errno| failed("opening its source")(errno.into()))
+}
+
+/// Makes a mount and all below it read-only; where the kernel cannot, the one alone. Tells which.
+fn make_read_only(point: &Path) -> io::Result<bool> {
+    let path = CString::new(point.as_os_str().as_bytes())?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: mount_setattr(2) reads the path up to its NUL and as many bytes of the attributes as it
+    // is told, both of which outlive the call.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOSYS) => {
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            mount(None::<&str>, point, None::<&str>, flags, None::<&str>)?;
+            Ok(false)
+        }
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Makes something of the kind of `source` to mount it over.

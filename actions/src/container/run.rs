@@ -88,6 +88,7 @@ fn attempt(
         params,
         config: &image.config,
         machine,
+        stop: &context.stop,
         sink: &*context.sink,
         place: &place,
         stdout,
@@ -105,12 +106,12 @@ fn attempt(
         let ran = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, PullError>((fed, ended, ran))
     })?;
+    // Not before all of it is heard, however it ended: nothing is logged after an action's end.
+    let said = [err.last(), out.last()];
     // What failed inside is the reason for what failed outside, but for an image that did not come.
     let whole = ran.map_err(other)?;
     fed?;
     let status = ended.map_err(|interrupted| PullError::Other(interrupted.into()))?;
-    // Not before all of it is heard, whatever it was: nothing is logged after an action's end.
-    let said = [err.last(), out.last()];
     match (whole, status) {
         (Some(()), Some(status)) if status.success() => Ok(()),
         (Some(()), Some(status)) => {
@@ -219,8 +220,10 @@ fn watch(context: &Context, said: &Receiver<Said>) -> Result<Option<ExitStatus>,
             Some(_) => {}
         }
     };
-    if let Some(processes) = processes {
-        processes.kill_rest(&context.machine.proc);
+    if processes.is_some_and(|processes| processes.kill_rest(&context.machine.proc)) {
+        let left = "what the container has started among the machine's processes cannot be killed, \
+                    and goes on";
+        context.sink.warning(left.into());
     }
     match asked {
         Some((interrupted, _)) => Err(interrupted),

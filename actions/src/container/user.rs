@@ -1,6 +1,11 @@
 //! Who a container's program is, by the files of its image.
 
-use std::fs;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+/// The longest file that is read, bytes: users and groups by the ten thousands.
+const LONGEST: u64 = 1 << 20;
 
 /// A user, and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +21,7 @@ impl User {
     /// The user `NAME-OR-ID[:GROUP-OR-ID]` of an image's configuration, in the root of the calling
     /// thread; root if it is empty.
     pub(super) fn look_up(named: &str) -> Result<Self, String> {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Self::of(named, &read("/etc/passwd"), &read("/etc/group"))
+        Self::of(named, &read("/etc/passwd")?, &read("/etc/group")?)
     }
 
     /// passwd(5), group(5).
@@ -65,6 +69,28 @@ impl User {
     }
 }
 
+/// A file of an image; empty if none is there. An image may have anything in its place, of which a
+/// FIFO would never be open and a device never be read.
+fn read(path: impl AsRef<Path>) -> Result<String, String> {
+    let path = path.as_ref();
+    let failed = |cause: std::io::Error| format!("reading the image's {}: {cause}", path.display());
+    match path.metadata() {
+        Ok(found) if !found.is_file() => {
+            return Err(format!("expected a file at the image's {}", path.display()));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        found => found.map_err(failed)?,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("the image's {} has more than {LONGEST} bytes", path.display()));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
     file.lines().map(|line| line.split(':').collect())
 }
@@ -102,5 +128,21 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         assert_eq!(User::of("", "", "").unwrap().home, "/");
+    }
+
+    #[test]
+    fn only_files_of_a_moderate_length_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("passwd");
+        assert_eq!(read(&path).unwrap(), "");
+        std::fs::write(&path, b"r\xf6ot\n").unwrap();
+        assert_eq!(read(&path).unwrap(), "r\u{fffd}ot\n");
+        File::create(&path).unwrap().set_len(LONGEST).unwrap();
+        assert_eq!(read(&path).unwrap().len() as u64, LONGEST);
+        File::create(&path).unwrap().set_len(LONGEST + 1).unwrap();
+        assert!(read(&path).unwrap_err().contains("has more than 1048576 bytes"));
+        for other in ["/dev/null", "/dev"] {
+            assert!(read(other).unwrap_err().contains("expected a file at the image's /dev"));
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! What layers make of a root, and what they cannot do to the machine.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use nibs_actions::Error;
 use nibs_job::Class;
 use serde_json::json;
 use tar::EntryType;
@@ -121,21 +123,42 @@ fn layers_that_are_none_are_refused_with_their_digest() {
     flipped[end] ^= 1;
     let text = b"<html>not found</html>".to_vec();
     for (name, layer) in [("cut", cut), ("flipped", flipped), ("text", text)] {
-        let digest = super::images::digest(&layer);
-        // Its manifest is right about it: such an image was made so.
-        bench.layout.blob(&layer);
-        let config = br#"{"config":{"Entrypoint":["/a"]}}"#;
-        bench.layout.blob(config);
-        let manifest = json!({
-            "config": super::images::descriptor("config.v1+json", config),
-            "layers": [super::images::descriptor("layer.v1.tar+gzip", &layer)],
-        });
         let name = format!("example.com/{name}:1");
-        bench.layout.add(&name, manifest.to_string().as_bytes());
+        let digest = only_layer(&mut bench, &name, &layer);
         let error = bench.run(json!({ "image": name })).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(&digest) && text.starts_with("unpacking example.com/"), "{error}");
     }
+}
+
+/// Adds an image of one layer, about which its manifest is right: such an image was made so. Returns
+/// the layer's digest.
+fn only_layer(bench: &mut Bench, name: &str, layer: &[u8]) -> String {
+    bench.layout.blob(layer);
+    let config = br#"{"config":{"Entrypoint":["/a"]}}"#;
+    bench.layout.blob(config);
+    let manifest = json!({
+        "config": super::images::descriptor("config.v1+json", config),
+        "layers": [super::images::descriptor("layer.v1.tar+gzip", layer)],
+    });
+    bench.layout.add(name, manifest.to_string().as_bytes());
+    super::images::digest(layer)
+}
+
+#[test]
+fn a_few_bytes_that_become_many_do_not_outlast_the_timeout() {
+    let Some(mut bench) = Bench::new() else { return };
+    // A million times the same file, in one chunk of what comes in.
+    let file = Layer::new().file("a", 0o644, b"").bytes(Packed::Plain);
+    let many = zstd::encode_all(&file[..512].repeat(1 << 15)[..], 1).unwrap();
+    let layer = many.repeat(1 << 5);
+    assert!(layer.len() < 256 << 10, "{}", layer.len());
+    only_layer(&mut bench, "example.com/many:1", &layer);
+    let begun = Instant::now();
+    bench.stop.deadline = Some(begun + Duration::from_secs(2));
+    let error = bench.run(json!({ "image": "example.com/many:1" })).unwrap_err();
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! What a container sees, and how it ends.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nibs_actions::Error;
-use nibs_job::Class;
+use nibs_actions::{Context, Error, Sink};
+use nibs_job::{Class, LogLevel, Progress};
 use serde_json::json;
+use tar::EntryType;
 
 use super::images::{Layer, Packed};
-use super::support::Bench;
+use super::support::{Bench, Ears};
 
 #[test]
 fn entry_point_command_environment_directory_and_user_are_those_of_image_and_action() {
@@ -120,6 +123,24 @@ fn volumes_are_the_machines_own_and_read_only_ones_are() {
 }
 
 #[test]
+fn what_is_mounted_below_a_read_only_volume_is_read_only_too() {
+    let Some(mut bench) = Bench::new() else { return };
+    let there = bench.path("there");
+    let below = Memory::new(&there.join("below"));
+    let deeper = Memory::new(&below.0.join("deeper"));
+    let words =
+        "for d in /there /there/below /there/below/deeper; do touch $d/x || echo no $d; done";
+    let volumes = [format!("{}:/there:ro", there.display())];
+    bench.sh(words, json!({ "volumes": volumes })).unwrap();
+    for line in ["no /there", "no /there/below", "no /there/below/deeper"] {
+        assert!(bench.ears.heard(line), "{line}: {}", bench.ears.all());
+    }
+    // Of the machine's own mounts none is.
+    fs::write(deeper.0.join("x"), "x").unwrap();
+    assert!(bench.ears.warnings.lock().unwrap().is_empty(), "{:?}", bench.ears.warnings);
+}
+
+#[test]
 fn a_failure_has_the_exit_code_and_the_last_words_and_no_secret() {
     let Some(mut bench) = Bench::new() else { return };
     let words = "echo fine; echo first >&2; echo disk is gone >&2; exit 3";
@@ -199,11 +220,131 @@ fn a_container_that_hears_sigterm_ends_at_once_when_cancelled() {
 }
 
 #[test]
+fn the_last_words_of_a_program_that_has_to_end_are_heard_before_the_actions_end() {
+    /// Writes a slow log.
+    struct Slow(Arc<Ears>);
+    impl Sink for Slow {
+        fn progress(&self, _: Progress) {}
+        fn reset(&self, _: String) {}
+        fn warning(&self, _: String) {}
+        fn log(&self, level: LogLevel, message: String) {
+            std::thread::sleep(Duration::from_millis(300));
+            self.0.log(level, message);
+        }
+    }
+    let Some(mut bench) = Bench::new() else { return };
+    bench.shell("example.com/sh:1");
+    bench.stop.deadline = Some(Instant::now() + Duration::from_secs(2));
+    let sink = Arc::new(Slow(bench.ears.clone()));
+    let words = "trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done";
+    let with = json!({ "image": "example.com/sh:1", "command": [words] });
+    let error = bench.run_in(with, &Context { sink, ..bench.context() }).unwrap_err();
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    assert!(bench.ears.heard("bye"), "{}", bench.ears.all());
+}
+
+#[test]
 fn what_a_program_leaves_behind_in_the_machines_processes_ends_with_it() {
     let Some(mut bench) = Bench::new() else { return };
     let mark = format!("5{:07}", std::process::id());
     bench.sh(&format!("setsid sleep {mark} & true"), json!({ "pid": "host" })).unwrap();
     assert_eq!(running(&mark), 0);
+}
+
+#[test]
+fn nothing_that_an_image_has_in_place_of_a_file_holds_the_agent_up() {
+    for (place, user, command, why) in [
+        ("etc/passwd", "me", "true", "expected a file at the image's /etc/passwd"),
+        ("etc/group", "0:disk", "true", "expected a file at the image's /etc/group"),
+        ("program", "", "/program", "Permission denied"),
+    ] {
+        let Some(mut bench) = Bench::new() else { return };
+        let layer = Layer::new().entry(EntryType::Fifo, place, 0o755, b"");
+        let config = json!({ "User": user });
+        bench.image("example.com/a", vec![(layer, Packed::Plain)], &config);
+        let (done, ended) = std::sync::mpsc::channel();
+        // Not joined: it would never end.
+        std::thread::spawn(move || {
+            let with = json!({ "image": "example.com/a", "command": [command] });
+            done.send(bench.run(with).unwrap_err())
+        });
+        let error = ended.recv_timeout(Duration::from_secs(20));
+        let error = error.unwrap_or_else(|_| panic!("{place} holds it up"));
+        assert!(error.to_string().contains(why), "{error}");
+        assert_eq!(error.class(), Class::InvalidInput);
+    }
+}
+
+#[test]
+fn a_chain_of_processes_that_each_fork_once_and_end_is_killed() {
+    let Some(mut bench) = Bench::new() else { return };
+    let place = bench.path("place");
+    fs::create_dir(&place).unwrap();
+    // Ends by itself once it has no place any more, should it get away.
+    let chain = b"#!/bin/sh\necho >> /place/links || exit\n/chain &\n";
+    let layer = Layer::new().file("chain", 0o755, chain);
+    let config = json!({ "Entrypoint": ["/bin/sh", "-c"] });
+    bench.image("example.com/a", vec![(layer, Packed::Gzip)], &config);
+    let words = "/chain & /chain & /chain & /chain & sleep 0.2";
+    let volumes = [format!("{}:/place", place.display())];
+    let with = json!({
+        "image": "example.com/a", "command": [words], "volumes": volumes, "pid": "host",
+    });
+    for _ in 0..5 {
+        bench.run(with.clone()).unwrap();
+        let links = || fs::metadata(place.join("links")).unwrap().len();
+        let then = links();
+        std::thread::sleep(Duration::from_millis(200));
+        let now = links();
+        if now != then {
+            fs::remove_dir_all(&place).unwrap();
+        }
+        assert_eq!(now, then, "it goes on");
+        assert!(then > 0);
+    }
+    assert!(bench.ears.warnings.lock().unwrap().is_empty(), "{:?}", bench.ears.warnings);
+}
+
+/// Set where a test is the agent that is killed: whose processes are seen, and what is slept.
+const KILLED: &str = "NIBS_TEST_KILLED_AGENT";
+
+#[test]
+fn a_killed_agents_program_is_killed_with_it() {
+    let Some(mut bench) = Bench::new() else { return };
+    if let Ok(words) = std::env::var(KILLED) {
+        let (pid, mark) = words.split_once(' ').unwrap();
+        let config = json!({ "Entrypoint": ["sleep"], "User": "me" });
+        bench.image("example.com/a", vec![], &config);
+        let with = json!({ "image": "example.com/a", "command": [mark], "pid": pid });
+        unreachable!("{:?}", bench.run(with));
+    }
+    for pid in ["own", "host"] {
+        let mark = format!("60.{}{}", std::process::id(), pid.len());
+        let mut agent = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "run::a_killed_agents_program_is_killed_with_it"])
+            .env(KILLED, format!("{pid} {mark}"))
+            // What it leaves goes with this test.
+            .env("TMPDIR", bench.directory.path())
+            .spawn()
+            .unwrap();
+        let begun = wait_until(|| running(&mark) == 1);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        assert!(begun, "{pid}: the program did not start");
+        assert!(wait_until(|| running(&mark) == 0), "{pid}: the program goes on");
+    }
+}
+
+/// Whether it is so within ten seconds.
+fn wait_until(is_so: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 /// How many processes have this argument.
@@ -265,6 +406,49 @@ fn scratch_directories_and_disks_hold_the_root_and_are_left_as_they_were() {
     let listed = Command::new("debugfs").args(["-R", "ls -p /", &disk.device]).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("lost+found") && !listed.contains("nibs"), "{listed}");
+}
+
+#[test]
+fn a_scratch_disk_is_free_once_the_action_has_ended() {
+    let Some(mut bench) = Bench::new() else { return };
+    let Some(disk) = LoopDisk::new(&bench.path("disk.img")) else { return };
+    for _ in 0..20 {
+        bench.sh("true", json!({ "scratch": disk.device })).unwrap();
+        let mut exclusive = fs::OpenOptions::new();
+        exclusive.read(true).custom_flags(nix::libc::O_EXCL).open(&disk.device).unwrap();
+    }
+}
+
+#[test]
+fn what_a_killed_run_has_left_takes_no_room() {
+    let Some(mut bench) = Bench::new() else { return };
+    let scratch = Memory::new(&bench.path("scratch"));
+    let leftovers = scratch.0.join("nibs-container-s");
+    fs::create_dir(&leftovers).unwrap();
+    fs::write(leftovers.join("large"), vec![1; 48 << 20]).unwrap();
+    let layer = Layer::new().file("large", 0o644, &vec![1; 32 << 20]);
+    let config = json!({ "Entrypoint": ["/bin/true"] });
+    bench.image("example.com/a", vec![(layer, Packed::Plain)], &config);
+    bench.run(json!({ "image": "example.com/a", "name": "s", "scratch": scratch.0 })).unwrap();
+}
+
+/// A filesystem of 64 MiB in memory.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn new(path: &Path) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];
+        let mounted = Command::new("mount").args(mount).arg(path).status().unwrap();
+        assert!(mounted.success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 /// An ext4 of 64 MiB on a loop device.

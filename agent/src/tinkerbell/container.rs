@@ -60,8 +60,12 @@ impl Registries {
     fn credentials_for(&self, image: &ImageName) -> Option<(String, Secret)> {
         let own = self.name.as_deref()?;
         let own = own.trim_start_matches("https://").trim_start_matches("http://");
-        // Names like Docker Hub's are what an image of theirs says they are.
         let host = own.split('/').next()?;
+        // Docker's grammar: what looks otherwise in front of a slash is a folder of Docker Hub.
+        if host != "localhost" && !host.contains(['.', ':']) {
+            return None;
+        }
+        // Names like Docker Hub's are what an image of theirs says they are.
         let known: ImageName = format!("{host}/any").parse().ok()?;
         if known.reference.registry != image.reference.registry {
             return None;
@@ -161,6 +165,10 @@ mod tests {
             ("https://registry.example", "registry.example/a", true),
             ("registry.example:5000", "registry.example/a", false),
             ("registry.example", "quay.io/a", false),
+            ("harbor", "alpine", false),
+            ("harbor", "harbor/alpine", false),
+            ("harbor:80", "harbor:80/alpine", true),
+            ("localhost", "localhost/alpine", true),
             ("docker.io", "alpine", true),
             ("docker.io", "quay.io/alpine", false),
         ] {
