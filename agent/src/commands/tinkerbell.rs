@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use nibs_actions::http::ClientCertificate;
 use nibs_actions::{Machine, power};
 use nibs_job::Secret;
@@ -187,21 +187,7 @@ impl Agent {
             outlets: outlets(self.json, self.syslog.clone()),
             fallback: Box::new(move |assignment| container::task(assignment, &registries)),
         };
-        match worker.run(transport.as_mut()).await {
-            Stopped::Told => info!("stopped the agent: it was told to"),
-            Stopped::Refused(why) => {
-                warn!("stopped the agent: the server refuses its report: {why}");
-            }
-            Stopped::Power(change) => {
-                info!(
-                    agentID = id,
-                    "the server knows that the action is done; it asks for: {change}"
-                );
-                let Err(error) = power::perform(change);
-                return Err(error.into());
-            }
-        }
-        Ok(Exit::Done)
+        end(worker.run(transport.as_mut()).await, &id)
     }
 
     /// Whom it asks, for people.
@@ -270,6 +256,28 @@ impl Agent {
     }
 }
 
+/// What comes of the worker's end.
+fn end(stopped: Stopped, id: &str) -> anyhow::Result<Exit> {
+    match stopped {
+        Stopped::Told => info!("stopped the agent: it was told to"),
+        Stopped::Refused(why) => {
+            warn!("stopped the agent: the server refuses its report: {why}");
+        }
+        Stopped::Power(change) => {
+            info!(agentID = id, "the server knows that the action is done; it asks for: {change}");
+            let Err(error) = power::perform(change);
+            return Err(error.into());
+        }
+        // An init restarts the machine then, and CaptainOS the agent.
+        Stopped::Abandoned(why) => {
+            bail!(
+                "ending the agent, since nothing may be done beside an action that goes on: {why}"
+            )
+        }
+    }
+    Ok(Exit::Done)
+}
+
 fn read(what: &str, path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading the {what} {}", path.display()))
 }
@@ -290,4 +298,19 @@ fn outlets(json: bool, syslog: Option<Arc<Syslog>>) -> worker::Outlets {
         outlets.extend(syslog.map(|lines| Arc::new(lines) as Arc<dyn Outlet>));
         outlets
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_goes_on_is_a_failure_of_the_agent_and_no_other_end_is() {
+        for stopped in [Stopped::Told, Stopped::Refused("no".into())] {
+            assert_eq!(end(stopped, "m").unwrap(), Exit::Done);
+        }
+        let error = end(Stopped::Abandoned("stream: it hangs".into()), "m").unwrap_err();
+        assert!(error.to_string().ends_with("stream: it hangs"), "{error}");
+        assert!(!error.is::<Usage>(), "which would be another exit code");
+    }
 }
