@@ -36,6 +36,9 @@ use crate::view::{self, JsonLines, SyslogLines};
 /// ends then, and CaptainOS starts it anew after as long.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long what ends the agent may take to get out to a syslog receiver.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// `nibs tinkerbell`
 pub(super) async fn tinkerbell(
     args: TinkerbellArgs,
@@ -56,18 +59,24 @@ pub(super) async fn tinkerbell(
         false => None,
     };
     let leased = keeper.as_ref().and_then(Keeper::network).map(|network| network.mac);
-    let settings = settings(args, &here, leased)?;
-    here.open_syslog(syslog.as_ref(), settings.id.as_deref().unwrap_or_default());
-    let agent = Agent { here, settings, cancel, keeper, syslog, json };
-    loop {
-        let exit = agent.work().await?;
-        if !network || agent.cancel.is_cancelled() {
-            return Ok(exit);
+    let settings = settings(args, &here, leased);
+    let id = settings.as_ref().ok().and_then(|settings| settings.id.clone());
+    let id = id.or_else(|| here.machine_id(here.tinkerbell().worker.clone(), leased).ok());
+    let id = id.unwrap_or_default();
+    here.open_syslog(syslog.as_ref(), &id);
+    let ended = match settings {
+        Ok(settings) => {
+            let syslog = syslog.clone();
+            let agent = Agent { here, settings, cancel, keeper, syslog, json };
+            agent.work_on(network).await
         }
-        // An init has nobody who would start the agent anew.
-        warn!("asking on in {} s", REFUSED_PAUSE.as_secs());
-        tokio::time::sleep(REFUSED_PAUSE).await;
+        Err(usage) => Err(usage.into()),
+    };
+    if let (Err(error), Some(syslog)) = (&ended, syslog) {
+        // The console gets it from whoever is told.
+        syslog.say_last(&format!("{error:#}"), LAST_WORDS).await;
     }
+    ended
 }
 
 /// What the arguments say, and the kernel command line where they say nothing.
@@ -170,6 +179,19 @@ struct Agent {
 }
 
 impl Agent {
+    /// Does what is assigned; for an init, also after a report that is refused.
+    async fn work_on(&self, for_init: bool) -> anyhow::Result<Exit> {
+        loop {
+            let exit = self.work().await?;
+            if !for_init || self.cancel.is_cancelled() {
+                return Ok(exit);
+            }
+            // An init has nobody who would start the agent anew.
+            warn!("asking on in {} s", REFUSED_PAUSE.as_secs());
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    }
+
     /// Does what is assigned until that ends.
     async fn work(&self) -> anyhow::Result<Exit> {
         let id = self.settings.id.clone().unwrap_or_default();
