@@ -164,10 +164,7 @@ impl Connection {
             self.queued = Some(queued);
         }
         self.client.flush().await.map_err(|e| e.to_string())?;
-        let queued = self.queued.take();
-        if queued.is_some_and(|queued| self.connects() > queued.by) {
-            return Err("the connection broke in the middle of it".into());
-        }
+        self.queued = None;
         Ok(())
     }
 
