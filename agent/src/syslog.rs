@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use syslog_fmt::Facility;
 pub use syslog_fmt::Severity;
@@ -41,6 +41,9 @@ const MAX_HOST_NAME: usize = 255;
 
 /// Pause before the receiver's name is looked up again.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pause before what is said last is tried again.
+const LAST_TICK: Duration = Duration::from_millis(20);
 
 /// Who gets the messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +134,23 @@ impl Syslog {
         }
         state.kept.push_back(Line { severity, time, text: plain(text) });
         state.send_kept();
+    }
+
+    /// Says what ends this process, and gives that some time to get out: no longer than `at_most`,
+    /// since a receiver may have a name that nobody knows. Needs a tokio runtime.
+    pub async fn say_last(&self, text: &str, at_most: Duration) {
+        self.say(Severity::Err, SystemTime::now(), text);
+        let deadline = Instant::now() + at_most;
+        while !self.is_out() && Instant::now() < deadline {
+            tokio::time::sleep(LAST_TICK).await;
+        }
+    }
+
+    /// Sends what is kept; whether nothing is left.
+    fn is_out(&self) -> bool {
+        let mut state = self.state();
+        state.send_kept();
+        state.kept.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -294,6 +314,22 @@ mod tests {
         }
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert_eq!(syslog.state().kept.len(), 0, "nothing is kept for one who will never hear");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_last_waits_for_the_way_to_the_receiver_but_not_for_ever() {
+        let receiver = receiver();
+        let syslog = std::sync::Arc::new(Syslog::new());
+        let (later, to) = (syslog.clone(), receiver.local_addr().unwrap());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            later.send_to(to, "m").unwrap();
+        });
+        syslog.say_last("the end", Duration::from_secs(30)).await;
+        assert!(next(&receiver).ends_with(" the end"));
+        let began = Instant::now();
+        Syslog::new().say_last("nobody hears", Duration::from_millis(50)).await;
+        assert!(began.elapsed() >= Duration::from_millis(50));
     }
 
     #[tokio::test]

@@ -237,7 +237,7 @@ async fn an_attempt_out_of_time_is_stopped_and_may_be_tried_again() {
     assert!(!failed.ended.timed_out);
 
     let run = run(&with_timeout(plain(1, 0), "50ms"), vec![Act::Obey]).await;
-    assert!(run.ended.timed_out);
+    assert!(run.ended.timed_out && !run.ended.abandoned);
     let (class, message) = run.failure();
     assert_eq!(class, Class::Transient);
     assert!(message.ends_with("did not end within its timeout of 50ms"), "{message}");
@@ -250,6 +250,8 @@ async fn an_attempt_that_does_not_stop_ends_the_job_and_is_not_heard_again() {
     let (class, message) = run.failure();
     assert_eq!(class, Class::Internal);
     assert!(message.contains("told to stop") && message.contains("300ms"), "{message}");
+    assert!(message.contains("did not end within its timeout of 50ms"), "{message}");
+    assert!(run.ended.timed_out && run.ended.abandoned, "{:?}", run.ended);
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(run.plot(), ["action-started", "attempt-failed", "action-finished"]);
 }
@@ -306,6 +308,20 @@ async fn cancelling_stops_the_action_and_the_job() {
     assert_eq!(run.ended.outcome, Outcome::Cancelled);
     assert_eq!(run.plot(), ["action-started", "action-finished"]);
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn an_action_that_does_not_stop_when_it_is_cancelled_is_left_behind_but_no_timeout() {
+    let cancel = CancellationToken::new();
+    let later = cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        later.cancel();
+    });
+    let run = run_with(&plain(2, 5), vec![Act::Ignore], cancel, LIMITS).await;
+    assert!(run.ended.abandoned && !run.ended.timed_out, "{:?}", run.ended);
+    let message = run.failure().1;
+    assert!(message.contains("told to stop") && !message.contains("timeout"), "{message}");
 }
 
 #[tokio::test]

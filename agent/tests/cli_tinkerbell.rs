@@ -1,8 +1,9 @@
 //! The binary under the names of Tinkerbell's agents, started as HookOS and CaptainOS start them;
 //! and `nibs tinkerbell`.
 
+use std::fs;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -250,4 +251,48 @@ fn the_command_for_people_asks_the_server_that_is_named() {
     let (code, out, err) = agent.end();
     assert_eq!(code, Some(0), "{err}");
     assert!(out.is_empty() && err.contains(&address), "for people, on stderr: {err}");
+}
+
+#[test]
+fn what_ends_the_agent_is_on_the_console_and_reaches_syslog() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to show another kernel command line");
+        return;
+    }
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let syslog = format!("syslog_host=127.0.0.1 syslog_port={port} worker_id={WORKER}");
+    for (line, message) in [
+        ("", "no Tinkerbell server is named"),
+        ("grpc_authority=nonsense:port", "\"nonsense:port\" is no address"),
+        ("grpc_authority=127.0.0.1:1 HTTPS_PROXY=ftp://h", "reading the proxy https_proxy"),
+        ("grpc_authority=127.0.0.1:1 nibs.ca=/no/such.pem", "/no/such.pem"),
+    ] {
+        fs::write(file.path(), format!("{line} {syslog}\n")).unwrap();
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            "mount --bind $0 /proc/cmdline && exec $1 tinkerbell",
+        ]);
+        let (code, _, said) = run(command.arg(file.path()).arg(NIBS).env_remove("NIBS_TINKERBELL"));
+        if said.contains("mount:") || said.contains("unshare:") {
+            eprintln!("skipped: needs mount namespaces: {said}");
+            return;
+        }
+        assert!(code.is_some_and(|code| code != 0), "{line}: {said}");
+        assert!(said.contains(message), "{line}: {said}");
+        let mut buffer = [0; 4096];
+        loop {
+            let length = receiver.recv(&mut buffer).expect(message);
+            let heard = String::from_utf8_lossy(&buffer[..length]);
+            // Facility 3 (daemon) times 8, and severity 3 (error).
+            if heard.starts_with("<27>1 ") && heard.contains(WORKER) && heard.contains(message) {
+                break;
+            }
+        }
+    }
 }

@@ -84,7 +84,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// Reads the text of `/proc/cmdline`. Never fails: see [`Parameters::warnings`].
-    pub fn parse(text: &str) -> Self {
+    pub fn parse(line: &str) -> Self {
         let mut parameters = Self {
             control: None,
             id: None,
@@ -105,16 +105,14 @@ impl Parameters {
         };
         let mut hw_addr = None;
         let mut boot_if = None;
-        let (mut syslog_host, mut syslog_port) = (None, syslog::PORT);
-        for (key, value) in split(text) {
+        let (mut syslog_host, mut syslog_port) = (None::<String>, syslog::PORT);
+        for (key, value) in split(line) {
             let warnings = &mut parameters.warnings;
             match key.as_str() {
                 "nibs.control" => take(&mut parameters.control, &key, value, warnings),
-                "nibs.id" => parameters.id = text_of(&key, value, warnings),
-                "nibs.ca" => parameters.ca = text_of(&key, value, warnings).map(PathBuf::from),
-                "nibs.scratch" => {
-                    parameters.scratch = text_of(&key, value, warnings).map(PathBuf::from);
-                }
+                "nibs.id" => text(&mut parameters.id, &key, value, warnings),
+                "nibs.ca" => text(&mut parameters.ca, &key, value, warnings),
+                "nibs.scratch" => text(&mut parameters.scratch, &key, value, warnings),
                 "nibs.reboot-delay" => span(&mut parameters.reboot_delay, &key, value, warnings),
                 "nibs.report-wait" => span(&mut parameters.report_wait, &key, value, warnings),
                 "hw_addr" => take(&mut hw_addr, &key, value, warnings),
@@ -126,10 +124,10 @@ impl Parameters {
                     });
                     take(&mut boot_if, &key, mac, warnings);
                 }
-                "interface" => parameters.interface = text_of(&key, value, warnings),
+                "interface" => text(&mut parameters.interface, &key, value, warnings),
                 "vlan_id" => take(&mut parameters.vlan, &key, value, warnings),
                 "ipam" => take(&mut parameters.fixed, &key, value, warnings),
-                "syslog_host" => syslog_host = text_of(&key, value, warnings),
+                "syslog_host" => text(&mut syslog_host, &key, value, warnings),
                 "syslog_port" => {
                     let mut port: Option<u16> = None;
                     take(&mut port, &key, value, warnings);
@@ -200,6 +198,18 @@ fn text_of(key: &str, value: Option<String>, warnings: &mut Vec<String>) -> Opti
         warnings.push(format!("{key}= has no value"));
     }
     value
+}
+
+/// Takes a value that may be any text but none.
+fn text<T: From<String>>(
+    slot: &mut Option<T>,
+    key: &str,
+    value: Option<String>,
+    warnings: &mut Vec<String>,
+) {
+    if let Some(value) = text_of(key, value, warnings) {
+        *slot = Some(value.into());
+    }
 }
 
 fn take<T>(slot: &mut Option<T>, key: &str, value: Option<String>, warnings: &mut Vec<String>)
@@ -303,6 +313,46 @@ mod tests {
         let parameters = Parameters::parse("hw_addr=52:54:00:00:00:01 hw_addr=nonsense");
         assert_eq!(parameters.boot_mac.unwrap().to_string(), "52:54:00:00:00:01");
         assert_eq!(parameters.warnings.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_value_undoes_no_good_one_whatever_it_is_of() {
+        for (key, value) in [
+            ("nibs.control", "http://h:1"),
+            ("nibs.id", "m"),
+            ("nibs.ca", "/ca.pem"),
+            ("nibs.scratch", "/scratch"),
+            ("nibs.reboot-delay", "7s"),
+            ("nibs.report-wait", "7s"),
+            ("hw_addr", "52:54:00:00:00:01"),
+            ("BOOTIF", "52:54:00:00:00:01"),
+            ("interface", "eno1"),
+            ("vlan_id", "7"),
+            ("syslog_host", "10.0.0.2"),
+            ("grpc_authority", "h:1"),
+            ("worker_id", "m"),
+            ("tinkerbell_tls", "true"),
+            ("tinkerbell_insecure_tls", "true"),
+            ("docker_registry", "r"),
+            ("registry_username", "u"),
+            ("registry_password", "p"),
+            ("insecure_registries", "r:1"),
+            ("HTTP_PROXY", "http://h:1"),
+            ("HTTPS_PROXY", "http://h:1"),
+            ("NO_PROXY", "lab"),
+        ] {
+            let good = Parameters::parse(&format!("{key}={value}"));
+            assert_ne!(good, Parameters::parse(""), "{key}");
+            for empty in [format!("{key}="), key.to_owned()] {
+                let mut both = Parameters::parse(&format!("{key}={value} {empty}"));
+                let warnings = std::mem::take(&mut both.warnings);
+                assert_eq!(warnings, [format!("{key}= has no value")]);
+                assert_eq!(both, good, "{key}");
+            }
+        }
+        let no_host = Parameters::parse("insecure_registries=r:1 insecure_registries=,");
+        assert_eq!(no_host.tinkerbell.registries.insecure, ["r:1"]);
+        assert_eq!(no_host.warnings.len(), 1, "{:?}", no_host.warnings);
     }
 
     #[test]

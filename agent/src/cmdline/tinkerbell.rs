@@ -5,7 +5,7 @@
 
 use nibs_job::Secret;
 
-use super::text_of;
+use super::{text, text_of};
 use crate::tinkerbell::{Registries, go};
 
 /// The names that are read here.
@@ -39,19 +39,23 @@ impl Tinkerbell {
     /// Takes a parameter, if it is one of [`NAMES`].
     pub(super) fn read(&mut self, key: &str, value: Option<String>, warnings: &mut Vec<String>) {
         match key {
-            "grpc_authority" => self.authority = text_of(key, value, warnings),
-            "worker_id" => self.worker = text_of(key, value, warnings),
+            "grpc_authority" => text(&mut self.authority, key, value, warnings),
+            "worker_id" => text(&mut self.worker, key, value, warnings),
             "tinkerbell_tls" => boolean(&mut self.tls, key, value, warnings),
             "tinkerbell_insecure_tls" => boolean(&mut self.insecure_tls, key, value, warnings),
-            "docker_registry" => self.registries.name = text_of(key, value, warnings),
-            "registry_username" => self.registries.username = text_of(key, value, warnings),
+            "docker_registry" => text(&mut self.registries.name, key, value, warnings),
+            "registry_username" => text(&mut self.registries.username, key, value, warnings),
             "registry_password" => {
-                self.registries.password = text_of(key, value, warnings).map(Secret::new);
+                let password = text_of(key, value, warnings).map(Secret::new);
+                self.registries.password = password.or(self.registries.password.take());
             }
             "insecure_registries" => {
-                let list = text_of(key, value, warnings).unwrap_or_default();
-                let hosts = list.split(',').map(str::trim).filter(|host| !host.is_empty());
-                self.registries.insecure = hosts.map(str::to_owned).collect();
+                // Commas alone name none.
+                let value = value.filter(|list| !list.replace([',', ' '], "").is_empty());
+                if let Some(list) = text_of(key, value, warnings) {
+                    let hosts = list.split(',').map(str::trim).filter(|host| !host.is_empty());
+                    self.registries.insecure = hosts.map(str::to_owned).collect();
+                }
             }
             _ => {}
         }

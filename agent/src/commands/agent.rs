@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nibs_actions::power;
+use anyhow::bail;
+use nibs_actions::{PowerChange, power};
 use nibs_job::wire::{Hello, Offer};
 use nibs_job::{DEFAULT_REPORT_TIMEOUT, Job, Outcome, Span};
 use serde_json::Value;
@@ -96,8 +97,8 @@ pub(super) async fn agent(
             let Err(error) = power::perform(change);
             return Err(error.into());
         }
-        if args.once || agent.cancel.is_cancelled() {
-            return Ok(if ended.outcome.is_success() { Exit::Done } else { Exit::Failed });
+        if let Some(exit) = agent.end(&ended, args.once)? {
+            return Ok(exit);
         }
     }
 }
@@ -146,7 +147,7 @@ impl Agent {
             Ok(job) => (self.executor.run(&job, &journal).await, job.report_timeout.0),
             Err(error) => {
                 let outcome = refuse(&journal, format!("the job is not valid: {error}"));
-                (Ended { outcome, then: None, timed_out: false }, DEFAULT_REPORT_TIMEOUT.0)
+                (ended(outcome, None), DEFAULT_REPORT_TIMEOUT.0)
             }
         };
         let flushed = self.deliver(&reporter, &ended, report_timeout).await;
@@ -158,6 +159,18 @@ impl Agent {
             state.clear();
         }
         Some(ended)
+    }
+
+    /// Whether the process ends after a job that leaves the machine's power as it is, and how.
+    fn end(&self, ended: &Ended, once: bool) -> anyhow::Result<Option<Exit>> {
+        if ended.abandoned {
+            bail!(
+                "ending the agent, since no job may run beside an action that goes on: {}",
+                ended.outcome
+            );
+        }
+        let exit = if ended.outcome.is_success() { Exit::Done } else { Exit::Failed };
+        Ok((once || self.cancel.is_cancelled()).then_some(exit))
     }
 
     fn note(&self, path: &Path, job: &str, next_sequence: u64) -> Arc<StateFile> {
@@ -173,8 +186,8 @@ impl Agent {
     /// Waits for the acknowledgement of the job's end.
     ///
     /// A machine that is to be restarted does not wait longer than the job's `report-timeout`:
-    /// its new system may be what brings the control plane back. Any other has nothing better
-    /// to do.
+    /// its new system may be what brings the control plane back. Nor does one where an action goes
+    /// on, which may be writing meanwhile. Any other has nothing better to do.
     async fn deliver(
         &self,
         reporter: &Reporter,
@@ -184,6 +197,7 @@ impl Agent {
         let limit = match (&ended.outcome, ended.then) {
             (Outcome::Cancelled, _) => Some(CANCELLED_REPORT_TIMEOUT),
             (_, Some(_)) => Some(report_timeout),
+            _ if ended.abandoned => Some(report_timeout),
             _ => None,
         };
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -215,11 +229,16 @@ impl Agent {
     }
 }
 
+/// A job's end of which nothing goes on.
+fn ended(outcome: Outcome, then: Option<PowerChange>) -> Ended {
+    Ended { outcome, then, timed_out: false, abandoned: false }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::executor::{Attempt, Failure, Runner};
-    use nibs_actions::{Done, PowerChange};
+    use nibs_actions::Done;
     use nibs_job::Task;
 
     /// Asks for a restart, while somebody stops the agent.
@@ -232,13 +251,27 @@ mod tests {
         }
     }
 
+    /// Goes on, whatever it is told.
+    struct Deaf;
+
+    impl Runner for Deaf {
+        fn run(&self, _: &Task, _: Attempt) -> Result<Done, Failure> {
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(Done::default())
+        }
+    }
+
     /// An agent whose control plane is not there.
     fn agent(cancel: CancellationToken) -> Agent {
+        let runner = Arc::new(StoppedMeanwhile(cancel.clone()));
+        agent_with(runner, Limits::default(), cancel)
+    }
+
+    fn agent_with(runner: Arc<dyn Runner>, limits: Limits, cancel: CancellationToken) -> Agent {
         let http = nibs_actions::http::client(&nibs_actions::http::Options::default()).unwrap();
         // Nothing listens on the discard port of this machine.
         let client = Client::new(http, "http://127.0.0.1:9".parse().unwrap(), "m".into());
-        let runner = Arc::new(StoppedMeanwhile(cancel.clone()));
-        let executor = Executor::new(runner, Limits::default(), cancel.clone());
+        let executor = Executor::new(runner, limits, cancel.clone());
         Agent { client, executor, cancel, json: false, syslog: None, state: None }
     }
 
@@ -258,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_restart_waits_for_the_acknowledgement_only_for_so_long() {
         let then = Some(PowerChange::Reboot);
-        let ended = Ended { outcome: Outcome::Succeeded, then, timed_out: false };
+        let ended = ended(Outcome::Succeeded, then);
         let timeout = Duration::from_millis(300);
         let (flushed, took) = delivered(ended, timeout, CancellationToken::new()).await;
         assert_eq!(flushed, Flushed::TimedOut);
@@ -267,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_restart_the_wait_has_no_end_of_its_own() {
-        let ended = Ended { outcome: Outcome::Succeeded, then: None, timed_out: false };
+        let ended = ended(Outcome::Succeeded, None);
         let wait = delivered(ended, Duration::from_millis(10), CancellationToken::new());
         let waited = tokio::time::timeout(Duration::from_millis(400), wait).await;
         assert!(waited.is_err(), "{waited:?}");
@@ -281,5 +314,21 @@ mod tests {
         let agent = agent(CancellationToken::new());
         let ended = agent.take(Offer { job, first_sequence: 1 }).await.unwrap();
         assert_eq!((ended.outcome, ended.then), (Outcome::Succeeded, None));
+    }
+
+    #[tokio::test]
+    async fn an_agent_ends_after_an_action_that_does_not_stop() {
+        let job = serde_json::json!({
+            "id": "j", "name": "j", "report-timeout": "100ms",
+            "actions": [{"uses": "reboot", "timeout": "50ms"}],
+        });
+        let limits = Limits { stop_grace: Duration::from_millis(50), ..Limits::default() };
+        let agent = agent_with(Arc::new(Deaf), limits, CancellationToken::new());
+        let left = agent.take(Offer { job, first_sequence: 1 }).await.unwrap();
+        let error = agent.end(&left, false).unwrap_err().to_string();
+        assert!(error.contains("ending the agent") && error.contains("50ms"), "{error}");
+        let other = ended(Outcome::Cancelled, None);
+        assert_eq!(agent.end(&other, false).unwrap(), None, "it asks for the next job");
+        assert_eq!(agent.end(&other, true).unwrap(), Some(Exit::Failed));
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use nibs_actions::http::ClientCertificate;
 use nibs_actions::{Machine, power};
 use nibs_job::Secret;
@@ -36,6 +36,9 @@ use crate::view::{self, JsonLines, SyslogLines};
 /// ends then, and CaptainOS starts it anew after as long.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long what ends the agent may take to get out to a syslog receiver.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// `nibs tinkerbell`
 pub(super) async fn tinkerbell(
     args: TinkerbellArgs,
@@ -56,18 +59,24 @@ pub(super) async fn tinkerbell(
         false => None,
     };
     let leased = keeper.as_ref().and_then(Keeper::network).map(|network| network.mac);
-    let settings = settings(args, &here, leased)?;
-    here.open_syslog(syslog.as_ref(), settings.id.as_deref().unwrap_or_default());
-    let agent = Agent { here, settings, cancel, keeper, syslog, json };
-    loop {
-        let exit = agent.work().await?;
-        if !network || agent.cancel.is_cancelled() {
-            return Ok(exit);
+    let settings = settings(args, &here, leased);
+    let id = settings.as_ref().ok().and_then(|settings| settings.id.clone());
+    let id = id.or_else(|| here.machine_id(here.tinkerbell().worker.clone(), leased).ok());
+    let id = id.unwrap_or_default();
+    here.open_syslog(syslog.as_ref(), &id);
+    let ended = match settings {
+        Ok(settings) => {
+            let syslog = syslog.clone();
+            let agent = Agent { here, settings, cancel, keeper, syslog, json };
+            agent.work_on(network).await
         }
-        // An init has nobody who would start the agent anew.
-        warn!("asking on in {} s", REFUSED_PAUSE.as_secs());
-        tokio::time::sleep(REFUSED_PAUSE).await;
+        Err(usage) => Err(usage.into()),
+    };
+    if let (Err(error), Some(syslog)) = (&ended, syslog) {
+        // The console gets it from whoever is told.
+        syslog.say_last(&format!("{error:#}"), LAST_WORDS).await;
     }
+    ended
 }
 
 /// What the arguments say, and the kernel command line where they say nothing.
@@ -173,6 +182,19 @@ struct Agent {
 }
 
 impl Agent {
+    /// Does what is assigned; for an init, also after a report that is refused.
+    async fn work_on(&self, for_init: bool) -> anyhow::Result<Exit> {
+        loop {
+            let exit = self.work().await?;
+            if !for_init || self.cancel.is_cancelled() {
+                return Ok(exit);
+            }
+            // An init has nobody who would start the agent anew.
+            warn!("asking on in {} s", REFUSED_PAUSE.as_secs());
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    }
+
     /// Does what is assigned until that ends.
     async fn work(&self) -> anyhow::Result<Exit> {
         let id = self.settings.id.clone().unwrap_or_default();
@@ -190,21 +212,7 @@ impl Agent {
             outlets: outlets(self.json, self.syslog.clone()),
             fallback: Box::new(move |assignment| container::task(assignment, &registries)),
         };
-        match worker.run(transport.as_mut()).await {
-            Stopped::Told => info!("stopped the agent: it was told to"),
-            Stopped::Refused(why) => {
-                warn!("stopped the agent: the server refuses its report: {why}");
-            }
-            Stopped::Power(change) => {
-                info!(
-                    agentID = id,
-                    "the server knows that the action is done; it asks for: {change}"
-                );
-                let Err(error) = power::perform(change);
-                return Err(error.into());
-            }
-        }
-        Ok(Exit::Done)
+        end(worker.run(transport.as_mut()).await, &id)
     }
 
     /// Whom it asks, for people.
@@ -273,6 +281,28 @@ impl Agent {
     }
 }
 
+/// What comes of the worker's end.
+fn end(stopped: Stopped, id: &str) -> anyhow::Result<Exit> {
+    match stopped {
+        Stopped::Told => info!("stopped the agent: it was told to"),
+        Stopped::Refused(why) => {
+            warn!("stopped the agent: the server refuses its report: {why}");
+        }
+        Stopped::Power(change) => {
+            info!(agentID = id, "the server knows that the action is done; it asks for: {change}");
+            let Err(error) = power::perform(change);
+            return Err(error.into());
+        }
+        // An init restarts the machine then, and CaptainOS the agent.
+        Stopped::Abandoned(why) => {
+            bail!(
+                "ending the agent, since nothing may be done beside an action that goes on: {why}"
+            )
+        }
+    }
+    Ok(Exit::Done)
+}
+
 fn read(what: &str, path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading the {what} {}", path.display()))
 }
@@ -293,4 +323,19 @@ fn outlets(json: bool, syslog: Option<Arc<Syslog>>) -> worker::Outlets {
         outlets.extend(syslog.map(|lines| Arc::new(lines) as Arc<dyn Outlet>));
         outlets
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_goes_on_is_a_failure_of_the_agent_and_no_other_end_is() {
+        for stopped in [Stopped::Told, Stopped::Refused("no".into())] {
+            assert_eq!(end(stopped, "m").unwrap(), Exit::Done);
+        }
+        let error = end(Stopped::Abandoned("stream: it hangs".into()), "m").unwrap_err();
+        assert!(error.to_string().ends_with("stream: it hangs"), "{error}");
+        assert!(!error.is::<Usage>(), "which would be another exit code");
+    }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nibs_actions::{Done, PowerChange};
-use nibs_job::{Action, Class, EventKind, Job, Outcome, Task};
+use nibs_job::{Action, Class, EventKind, Job, Outcome, Span, Task};
 use tokio_util::sync::CancellationToken;
 
 pub use self::machine::ThisMachine;
@@ -62,6 +62,11 @@ pub enum Failure {
     TimedOut,
     /// It stopped because it was told to.
     Cancelled,
+    /// It was told to stop and did not: it was left behind, and may still be writing.
+    Abandoned {
+        /// Whether it was told to because the action's `timeout` was over.
+        timed_out: bool,
+    },
 }
 
 /// The times an executor keeps. Tests use shorter ones; the agent uses the default.
@@ -92,6 +97,9 @@ pub struct Ended {
     pub then: Option<PowerChange>,
     /// Whether it failed because an action did not end within its timeout.
     pub timed_out: bool,
+    /// Whether an action was left behind that did not stop. It may still be writing, so nothing
+    /// must be run beside it: this process has to end.
+    pub abandoned: bool,
 }
 
 /// Runs jobs.
@@ -109,7 +117,7 @@ impl std::fmt::Debug for Executor {
 
 /// Why an action did not reach its goal, after all its attempts.
 enum Stopped {
-    Failed { class: Class, message: String, timed_out: bool },
+    Failed { class: Class, message: String, timed_out: bool, abandoned: bool },
     Cancelled,
 }
 
@@ -120,6 +128,7 @@ struct Legacy {
     reasons: Vec<String>,
     then: Option<PowerChange>,
     timed_out: bool,
+    abandoned: bool,
 }
 
 impl Executor {
@@ -155,7 +164,8 @@ impl Executor {
         let then = if stopped.is_none() { legacy.then } else { None };
         let outcome = stopped.unwrap_or_else(|| outcome_of(legacy.reasons));
         finish(journal, outcome.clone(), begun);
-        Ended { outcome, then, timed_out: legacy.timed_out }
+        let Legacy { timed_out, abandoned, .. } = legacy;
+        Ended { outcome, then, timed_out, abandoned }
     }
 
     /// All attempts at one action, told from its start to its end.
@@ -174,8 +184,9 @@ impl Executor {
                 legacy.reasons.extend(done.degraded.iter().cloned());
                 outcome_of(done.degraded)
             }
-            Err(Stopped::Failed { class, message, timed_out }) => {
+            Err(Stopped::Failed { class, message, timed_out, abandoned }) => {
                 legacy.timed_out = timed_out;
+                legacy.abandoned = abandoned;
                 Outcome::Failed { class, message }
             }
             Err(Stopped::Cancelled) => Outcome::Cancelled,
@@ -210,9 +221,12 @@ impl Executor {
                 Err(Failure::Cancelled) => return Err(Stopped::Cancelled),
                 Err(failure) => failure,
             };
-            let timed_out = failure == Failure::TimedOut;
+            let abandoned = matches!(failure, Failure::Abandoned { .. });
+            let timed_out =
+                matches!(failure, Failure::TimedOut | Failure::Abandoned { timed_out: true });
             let (class, message) = match failure {
                 Failure::Failed { class, message } => (class, message),
+                Failure::Abandoned { .. } => (Class::Internal, self.left_behind(action, timed_out)),
                 _ => (Class::Transient, out_of_time(action)),
             };
             let retry = class.is_retryable() && attempt <= action.retries;
@@ -225,7 +239,7 @@ impl Executor {
                 retry_in_seconds: wait.map(|wait| wait.as_secs_f64()),
             });
             let Some(wait) = wait else {
-                return Err(Stopped::Failed { class, message, timed_out });
+                return Err(Stopped::Failed { class, message, timed_out, abandoned });
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -259,6 +273,16 @@ impl Executor {
         let result = watch::watch(work, timeout, &cancel, self.limits.stop_grace).await;
         notes.close();
         result
+    }
+
+    /// What is said of an action that did not stop.
+    fn left_behind(&self, action: &Action, timed_out: bool) -> String {
+        let why = if timed_out { format!("{}; ", out_of_time(action)) } else { String::new() };
+        let grace = Span(self.limits.stop_grace);
+        format!(
+            "{why}it was told to stop and had not done so {grace} later; it may still be writing: \
+             restart this machine before it is given another job"
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use nibs_actions::Done;
-use nibs_job::{Class, Span};
+use nibs_job::Class;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +14,7 @@ use super::Failure;
 /// Runs `work` on a thread of its own and waits for it.
 ///
 /// After `timeout` the work is told to stop by `cancel`; it has failed for now, unless it was done
-/// all the same. If it does not stop within `stop_grace` it is left behind, and that is a fault of
-/// ours.
+/// all the same. If it does not stop within `stop_grace` it is left behind.
 pub(super) async fn watch(
     work: impl FnOnce() -> Result<Done, Failure> + Send + 'static,
     timeout: Option<Duration>,
@@ -50,11 +49,7 @@ pub(super) async fn watch(
         Ok(Ok(Err(_))) if timed_out => Err(Failure::TimedOut),
         Ok(Ok(Err(_))) => Err(Failure::Cancelled),
         Ok(Err(_)) => Err(panicked(thread)),
-        Err(_) => Err(internal(format!(
-            "it was told to stop and had not done so {} later; it may still be writing: restart \
-             this machine before it is given another job",
-            Span(stop_grace)
-        ))),
+        Err(_) => Err(Failure::Abandoned { timed_out }),
     }
 }
 

@@ -12,6 +12,8 @@
 //!   knows to be done is done again by the next boot. Only when the server says that it will never
 //!   take it, the agent ends.
 //! - After a failure the server decides what follows, so it is asked.
+//! - Beside an action that does not stop, and may still be writing, nothing else is done: the agent
+//!   ends once its end is told, and whoever started it sees to the rest.
 //! - The machine is never restarted before the server has acknowledged the action that asks for it.
 
 use std::fmt;
@@ -77,6 +79,9 @@ pub enum Stopped {
     Refused(String),
     /// An action asks for it, and the server knows that this action is done.
     Power(PowerChange),
+    /// An action did not stop when it was told to, and may still be writing; this is what the
+    /// server was told. The process has to end.
+    Abandoned(String),
 }
 
 /// How an action ended.
@@ -84,6 +89,7 @@ struct Ended {
     state: State,
     message: String,
     then: Option<PowerChange>,
+    abandoned: bool,
 }
 
 /// The agent was told to stop.
@@ -133,12 +139,18 @@ impl Worker {
                 }
                 continue;
             }
-            let Some(Ended { state, message, then }) = self.perform(&assignment).await else {
+            let Some(ended) = self.perform(&assignment).await else {
                 return Stopped::Told;
             };
+            let Ended { state, message, then, abandoned } = ended;
             let stopped = Some(SystemTime::now());
             let report = Report { state, started, stopped, message };
-            if let Err(stopped) = self.deliver(transport, &assignment, &report).await {
+            let delivered = self.deliver(transport, &assignment, &report).await;
+            if abandoned {
+                // Whatever the server says to it: what goes on writing is the graver matter.
+                return Stopped::Abandoned(format!("{}: {}", assignment.name, report.message));
+            }
+            if let Err(stopped) = delivered {
                 return stopped;
             }
             if let Some(change) = then {
@@ -187,7 +199,8 @@ impl Worker {
             Ok(task) => task,
             Err(BadInput(message)) => {
                 error!("action {name} cannot be done: {message}");
-                return Some(Ended { state: State::Failed, message: short(message), then: None });
+                let (state, message) = (State::Failed, short(message));
+                return Some(Ended { state, message, then: None, abandoned: false });
             }
         };
         let action =
@@ -199,7 +212,8 @@ impl Worker {
             actions: vec![action],
         };
         let journal = Arc::new(Journal::new(&job.id, 1, (self.outlets)()));
-        let executor::Ended { outcome, then, timed_out } = self.executor.run(&job, &journal).await;
+        let ended = self.executor.run(&job, &journal).await;
+        let executor::Ended { outcome, then, timed_out, abandoned } = ended;
         let (state, message) = match outcome {
             Outcome::Cancelled if self.cancel.is_cancelled() => return None,
             Outcome::Succeeded => (State::Success, COMPLETED.to_owned()),
@@ -214,7 +228,7 @@ impl Worker {
             }
             Outcome::Cancelled | Outcome::Unknown => (State::Failed, outcome.to_string()),
         };
-        Some(Ended { state, message: short(message), then })
+        Some(Ended { state, message: short(message), then, abandoned })
     }
 
     fn task(&self, assignment: &Assignment) -> Result<Task, BadInput> {

@@ -24,7 +24,7 @@ pub(super) const LONGER_THAN_A_TEST: Duration = Duration::from_secs(600);
 const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 /// What a machine can do, by the names of images.
-const KNOWN: [&str; 7] = ["noop", "nap", "wait", "fail", "degrade", "ramble", "reboot"];
+const KNOWN: [&str; 8] = ["noop", "nap", "wait", "deaf", "fail", "degrade", "ramble", "reboot"];
 
 /// A stand-in for a machine. Clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +51,7 @@ impl Machine {
         self.shared.assignments.lock().unwrap().clone()
     }
 
-    /// Lets `wait` end.
+    /// Lets `wait` and `deaf` end; `deaf` ends by nothing else.
     pub(super) fn release(&self) {
         *self.shared.released.lock().unwrap() = true;
         self.shared.release.notify_all();
@@ -82,10 +82,10 @@ impl Runner for Machine {
                 return Ok(Done { degraded, ..Done::default() });
             }
             "reboot" => return Ok(Done { then: Some(PowerChange::Reboot), ..Done::default() }),
-            "wait" => {
+            "wait" | "deaf" => {
                 let mut released = self.shared.released.lock().unwrap();
                 while !*released {
-                    if attempt.cancel.is_cancelled() {
+                    if what == "wait" && attempt.cancel.is_cancelled() {
                         return Err(Failure::Cancelled);
                     }
                     let tick = Duration::from_millis(5);

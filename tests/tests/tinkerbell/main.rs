@@ -225,6 +225,38 @@ fn an_action_out_of_time_is_a_timeout_and_the_agent_asks_on() {
 }
 
 #[test]
+fn an_action_that_does_not_stop_at_its_timeout_is_told_and_nothing_is_done_beside_it() {
+    let fake = fake();
+    let mut hanging = workflow(&["deaf"]);
+    hanging.tasks[0].actions[0].timeout = 1;
+    fake.add(hanging);
+    let agent = agent(&fake);
+    let ended = fake.wait_for(WORKFLOW, State::Timeout, PATIENCE).unwrap();
+    assert!(message(&ended).contains("may still be writing"), "{}", message(&ended));
+    // It would be given this one now, if it asked.
+    fake.remove(WORKFLOW);
+    fake.add(workflow(&["noop"]));
+    let machine = agent.machine.clone();
+    match agent.ended() {
+        Stopped::Abandoned(why) => assert!(why.starts_with("deaf-0: it did not end"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(machine.runs(), ["deaf"]);
+    machine.release();
+}
+
+#[test]
+fn an_action_that_does_not_stop_ends_the_agent_also_when_its_report_is_refused() {
+    let fake = fake();
+    let mut hanging = workflow(&["deaf"]);
+    hanging.tasks[0].actions[0].timeout = 1;
+    fake.add(hanging);
+    let refused = Fault::Refuse(Code::NotFound, "no such action");
+    fake.spoil_reports([Fault::Late(Duration::ZERO), refused]);
+    assert!(matches!(agent(&fake).ended(), Stopped::Abandoned(_)));
+}
+
+#[test]
 fn a_timeout_of_zero_is_no_limit() {
     let fake = fake();
     let mut patient = workflow(&["nap"]);

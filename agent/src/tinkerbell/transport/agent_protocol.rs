@@ -2,7 +2,7 @@
 //! (`pkg/proto` of its repository).
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nibs_job::Secret;
 use prost_types::Timestamp;
@@ -19,6 +19,11 @@ use crate::tinkerbell::{Assignment, Report, State};
 /// Go's zero time, the start of the year 1, which a server stores as "not yet". A time that is
 /// left out it stores as 1970, and then believes that the action has run for half a century.
 const NOT_YET: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
+
+/// 2024-01-01, before which no clock of an agent that was written later can be right. A machine
+/// without a clock begins in 1970, and a server that is told so never sees a workflow's global
+/// timeout come.
+const NO_CLOCK_BEFORE: u64 = 1_704_067_200;
 
 /// Asks one server in this protocol.
 #[derive(Debug)]
@@ -118,13 +123,19 @@ fn status(assignment: &Assignment, report: &Report, agent: &str) -> ActionStatus
         action_id: Some(assignment.action.clone()),
         action_name: Some(assignment.name.clone()),
         action_state: Some(state.into()),
-        execution_start: Some(report.started.into()),
-        execution_stop: Some(report.stopped.map_or(NOT_YET, Timestamp::from)),
+        execution_start: Some(time(report.started)),
+        execution_stop: Some(report.stopped.map_or(NOT_YET, time)),
         execution_duration: Some(
             report.stopped.map_or(String::new(), |stopped| duration(report.started, stopped)),
         ),
         message: Some(ActionMessage { message: Some(report.message.clone()) }),
     }
+}
+
+/// A time as the server wants it: one of a machine that does not know what time it is, is not yet.
+fn time(time: SystemTime) -> Timestamp {
+    let known = time.duration_since(UNIX_EPOCH).is_ok_and(|age| age.as_secs() >= NO_CLOCK_BEFORE);
+    if known { time.into() } else { NOT_YET }
 }
 
 /// How long it took, in the two largest units that there is something of: `1m3s`, `3s250ms`.
@@ -151,7 +162,6 @@ mod tests {
     use super::*;
     use crate::tinkerbell::transport::proto::Namespaces;
     use prost::Message;
-    use std::time::UNIX_EPOCH;
 
     fn bytes(hex: &str) -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
@@ -193,7 +203,7 @@ mod tests {
             name: "n".into(),
             ..Assignment::default()
         };
-        let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+        let started = UNIX_EPOCH + Duration::from_millis(1_800_000_000_250);
         let message = "running action".to_owned();
         (assignment, Report { state: State::Running, started, stopped: None, message })
     }
@@ -202,7 +212,7 @@ mod tests {
     fn a_report_is_the_bytes_of_tink_agent_but_for_the_time_it_began() {
         let (assignment, report) = running();
         let mut ours = status(&assignment, &report, "other");
-        let start = Timestamp { seconds: 1_700_000_000, nanos: 250_000_000 };
+        let start = Timestamp { seconds: 1_800_000_000, nanos: 250_000_000 };
         assert_eq!(ours.execution_start, Some(start));
         // tink-agent does not know yet when it began.
         ours.execution_start = Some(NOT_YET);
@@ -219,6 +229,38 @@ mod tests {
             let took = ours.execution_duration.unwrap();
             assert_eq!(took, if stopped.is_some() { "1m3s" } else { "" });
         }
+    }
+
+    #[test]
+    fn a_machine_without_a_clock_tells_no_time_but_how_long_it_took() {
+        let (assignment, mut report) = running();
+        let new_year = UNIX_EPOCH + Duration::from_secs(NO_CLOCK_BEFORE);
+        let second = Duration::from_secs(1);
+        for (started, told) in [
+            (UNIX_EPOCH, [NOT_YET, NOT_YET]),
+            (UNIX_EPOCH - second, [NOT_YET, NOT_YET]),
+            (new_year - second * 2, [NOT_YET, NOT_YET]),
+            // A clock that was set meanwhile.
+            (new_year - second, [NOT_YET, new_year.into()]),
+            (new_year, [new_year.into(), (new_year + second).into()]),
+        ] {
+            (report.started, report.stopped) = (started, Some(started + second));
+            let ours = status(&assignment, &report, "a");
+            let times = [ours.execution_start.unwrap(), ours.execution_stop.unwrap()];
+            assert_eq!((times, ours.execution_duration.as_deref()), (told, Some("1s")));
+        }
+    }
+
+    #[test]
+    fn namespaces_are_the_twelfth_field_of_an_answer() {
+        // workflow_id, task_id and action_id; then pid; then namespaces of network and pid.
+        let answer = bytes("0a0177120174220161").into_iter().chain(bytes("5a0170"));
+        let answer = answer.chain(bytes("620a0a036e65741203706964")).collect::<Vec<_>>();
+        let answer = ActionResponse::decode(&answer[..]).unwrap();
+        assert_eq!(answer.pid.as_deref(), Some("p"));
+        let namespaces = answer.namespaces.unwrap();
+        assert_eq!(namespaces.network.as_deref(), Some("net"));
+        assert_eq!(namespaces.pid.as_deref(), Some("pid"));
     }
 
     #[test]

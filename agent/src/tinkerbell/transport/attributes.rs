@@ -99,6 +99,7 @@ impl From<inventory::PciDevice> for Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message;
     use std::fs;
     use std::path::PathBuf;
 
@@ -152,5 +153,93 @@ mod tests {
         let shown: Vec<_> =
             told.block.iter().map(|b| (b.name.as_deref(), b.size.as_deref())).collect();
         assert_eq!(shown, [(Some("sda"), Some("1GB")), (Some("sr0"), None)]);
+    }
+
+    /// A field of a message: its number and, behind its length, what it holds (wire type 2).
+    fn field(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
+        let content = content.as_ref();
+        assert!(number < 16 && content.len() < 128, "one byte each");
+        [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+    }
+
+    /// A number (wire type 0).
+    fn number(number: u8, value: u8) -> Vec<u8> {
+        vec![number << 3, value]
+    }
+
+    /// Fields of text, numbered from 1.
+    fn texts(texts: &[&str]) -> Vec<u8> {
+        (1..).zip(texts).flat_map(|(number, text)| field(number, text)).collect()
+    }
+
+    /// The inventory in JSON whose values are the names of their fields.
+    fn named() -> Inventory {
+        let device = |kind: &str| {
+            serde_json::json!([{
+                "vendor": format!("{kind}-vendor"), "product": format!("{kind}-product"),
+                "class": format!("{kind}-class"), "driver": format!("{kind}-driver"),
+            }])
+        };
+        serde_json::from_value(serde_json::json!({
+            "cpu": {"totalCores": 1, "totalThreads": 2, "processors": [{
+                "id": 3, "cores": 4, "threads": 5, "vendor": "cpu-vendor", "model": "cpu-model",
+                "capabilities": ["cap-1", "cap-2"],
+            }]},
+            "memory": {"total": "total", "usable": "usable"},
+            "blockDevices": [{
+                "name": "name", "controllerType": "controller", "driveType": "drive",
+                "size": "size", "physicalBlockSize": "physical", "vendor": "vendor",
+                "model": "model", "wwn": "wwn", "serialNumber": "serial",
+            }],
+            "networkInterfaces": [{
+                "name": "net-name", "mac": "mac", "speed": "speed",
+                "enabledCapabilities": ["on-1", "on-2"],
+            }],
+            "pciDevices": device("pci"),
+            "gpuDevices": device("gpu"),
+            "chassis": {"serial": "serial", "vendor": "vendor"},
+            "bios": {"vendor": "bios-vendor", "version": "version", "releaseDate": "date"},
+            "baseboard": {
+                "vendor": "b-vendor", "product": "b-product", "version": "b-version",
+                "serialNumber": "b-serial",
+            },
+            "product": {"name": "p-name", "vendor": "p-vendor", "serialNumber": "p-serial"},
+        }))
+        .unwrap()
+    }
+
+    /// The numbers are written here by hand from `pkg/proto/get_action_request.proto` of
+    /// Tinkerbell's repository, so that neither our `.proto` nor the mapping can be wrong unseen.
+    #[test]
+    fn every_attribute_is_in_its_field() {
+        let told = AgentAttributes::from(named());
+        let chassis = told.chassis.clone().unwrap().encode_to_vec();
+        assert_eq!(chassis, b"\x0a\x06serial\x12\x06vendor");
+        let processor = [
+            [number(1, 3), number(2, 4), number(3, 5)].concat(),
+            [field(4, "cpu-vendor"), field(5, "cpu-model")].concat(),
+            [field(6, "cap-1"), field(6, "cap-2")].concat(),
+        ];
+        let cpu = [number(1, 1), number(2, 2), field(3, processor.concat())].concat();
+        let block = ["name", "controller", "drive", "size", "physical", "vendor", "model", "wwn"];
+        let block = [texts(&block), field(9, "serial")].concat();
+        let network =
+            [texts(&["net-name", "mac", "speed"]), field(4, "on-1"), field(4, "on-2")].concat();
+        let pci = texts(&["pci-vendor", "pci-product", "pci-class", "pci-driver"]);
+        let gpu = texts(&["gpu-vendor", "gpu-product", "gpu-class", "gpu-driver"]);
+        let baseboard = texts(&["b-vendor", "b-product", "b-version", "b-serial"]);
+        let expected = [
+            field(1, cpu),
+            field(2, texts(&["total", "usable"])),
+            field(3, block),
+            field(4, network),
+            field(5, pci),
+            field(6, gpu),
+            field(7, texts(&["serial", "vendor"])),
+            field(8, texts(&["bios-vendor", "version", "date"])),
+            field(9, baseboard),
+            field(10, texts(&["p-name", "p-vendor", "p-serial"])),
+        ];
+        assert_eq!(told.encode_to_vec(), expected.concat());
     }
 }

@@ -25,6 +25,8 @@ pub struct ListError {
 pub struct File {
     path: PathBuf,
     left: VecDeque<Assignment>,
+    /// The name of the action that failed.
+    failed: Option<String>,
 }
 
 impl File {
@@ -33,7 +35,16 @@ impl File {
         let error = |why| ListError { path: path.to_owned(), why };
         let text = fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
         let left = list::parse(&text, agent).map_err(error)?.into();
-        Ok(Self { path: path.to_owned(), left })
+        Ok(Self { path: path.to_owned(), left, failed: None })
+    }
+
+    /// What there is to say when nothing is left to do.
+    fn end(&self) -> String {
+        let path = self.path.display();
+        match &self.failed {
+            Some(name) => format!("action {name} of {path} failed, so what follows it is not done"),
+            None => format!("all actions of {path} are done"),
+        }
     }
 }
 
@@ -43,17 +54,23 @@ impl Transport for File {
         match self.left.front() {
             Some(assignment) => Ok(assignment.clone()),
             None => {
-                tracing::info!("all of {} that was to be done is done", self.path.display());
+                match &self.failed {
+                    Some(_) => tracing::error!("{}", self.end()),
+                    None => tracing::info!("{}", self.end()),
+                }
                 std::future::pending().await
             }
         }
     }
 
-    async fn report(&mut self, _: &Assignment, report: &Report) -> Result<(), Error> {
+    async fn report(&mut self, assignment: &Assignment, report: &Report) -> Result<(), Error> {
         match report.state {
             State::Running => {}
             State::Success => drop(self.left.pop_front()),
-            State::Failed | State::Timeout => self.left.clear(),
+            State::Failed | State::Timeout => {
+                self.failed = Some(assignment.name.clone());
+                self.left.clear();
+            }
         }
         Ok(())
     }
@@ -93,6 +110,8 @@ mod tests {
         assert_eq!(list.next().await.unwrap().name, "second");
         report(&mut list, State::Success).await;
         assert!(is_over(&mut list).await);
+        let end = list.end();
+        assert!(end.starts_with("all actions of /") && end.ends_with("are done"), "{end}");
     }
 
     #[tokio::test]
@@ -101,6 +120,8 @@ mod tests {
             let mut list = file(TWO).1.unwrap();
             report(&mut list, state).await;
             assert!(is_over(&mut list).await);
+            let end = list.end();
+            assert!(end.starts_with("action first of /") && end.ends_with("is not done"), "{end}");
         }
     }
 

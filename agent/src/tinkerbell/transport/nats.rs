@@ -7,14 +7,18 @@
 //!
 //! Nobody keeps such messages: a list that is sent while no agent listens is lost, and so is an
 //! event that nobody listens to.
+//!
+//! While the server is away the client keeps what it is given, so an event is given to it once, and
+//! only waited for by later tries. It is given anew where a connection that may have taken it broke.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_nats::{Client, ConnectOptions, Subscriber};
+use async_nats::{Client, ConnectOptions, Subscriber, connection};
 use async_trait::async_trait;
 use futures_core::Stream;
 use prost_types::Timestamp;
@@ -23,8 +27,8 @@ use super::{Error, Transport, list};
 use crate::net::resolver::Resolver;
 use crate::tinkerbell::{Assignment, Report, State};
 
-/// How long an event may take to be written to the server.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an event may take to be written to the server, before that is said and tried again.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The words that subjects are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,7 @@ pub struct Nats {
     agent: String,
     subjects: Subjects,
     resolver: Resolver,
+    report_timeout: Duration,
     connection: Option<Connection>,
     left: VecDeque<Assignment>,
 }
@@ -62,6 +67,20 @@ pub struct Nats {
 struct Connection {
     client: Client,
     lists: Subscriber,
+    /// The event that the client has and may not have written yet.
+    queued: Option<Queued>,
+}
+
+/// An event that was given to the client.
+#[derive(Debug)]
+struct Queued {
+    action: String,
+    state: State,
+    message: String,
+    /// How many events the client had taken up before it.
+    before: u64,
+    /// Which connection of the client it goes by: one that was made after it does not have it.
+    by: u64,
 }
 
 impl Nats {
@@ -72,6 +91,7 @@ impl Nats {
             agent: agent.to_owned(),
             subjects,
             resolver,
+            report_timeout: REPORT_TIMEOUT,
             connection: None,
             left: VecDeque::new(),
         }
@@ -99,7 +119,7 @@ impl Nats {
             // Else a list could be sent before the server knows that somebody wants it.
             client.flush().await.map_err(|e| again(e.to_string()))?;
             tracing::info!("listening to {subject} at the NATS server {}", self.server);
-            self.connection = Some(Connection { client, lists });
+            self.connection = Some(Connection { client, lists, queued: None });
         }
         self.connection.as_mut().ok_or_else(|| Error::TryAgain("not connected".into()))
     }
@@ -113,6 +133,66 @@ impl Nats {
         let addresses = self.resolver.lookup(host).await.map_err(|e| e.to_string())?;
         let address = addresses.first().ok_or_else(|| "it has no address".to_owned())?;
         Ok(SocketAddr::new(*address, port))
+    }
+}
+
+impl Connection {
+    /// Gives an event to the client, unless it has it already, and waits until it is written.
+    async fn tell(
+        &mut self,
+        subject: String,
+        assignment: &Assignment,
+        report: &Report,
+    ) -> Result<(), String> {
+        let has_it = self
+            .queued
+            .as_ref()
+            .is_some_and(|queued| queued.is_of(assignment, report) && self.connects() <= queued.by);
+        if !has_it {
+            let mut queued = Queued {
+                action: assignment.action.clone(),
+                state: report.state,
+                message: report.message.clone(),
+                before: self.taken_up(),
+                by: self.connects(),
+            };
+            if self.client.connection_state() != connection::State::Connected {
+                queued.by += 1;
+            }
+            let event = event(assignment, report).into();
+            self.client.publish(subject, event).await.map_err(|e| e.to_string())?;
+            self.queued = Some(queued);
+        }
+        self.client.flush().await.map_err(|e| e.to_string())?;
+        self.queued = None;
+        Ok(())
+    }
+
+    /// What the client has not taken up by now waits for the connection that it is just making.
+    fn note_the_way(&mut self) {
+        let (taken_up, connects) = (self.taken_up(), self.connects());
+        if let Some(queued) = self.queued.as_mut().filter(|queued| taken_up == queued.before) {
+            queued.by = connects + 1;
+        }
+    }
+
+    /// How many connections the client has made.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// How many events the client has taken up to write them.
+    fn taken_up(&self) -> u64 {
+        self.client.statistics().out_messages.load(Ordering::Relaxed)
+    }
+}
+
+impl Queued {
+    /// Whether it tells this; when it was begun may differ.
+    fn is_of(&self, assignment: &Assignment, report: &Report) -> bool {
+        self.action == assignment.action
+            && self.state == report.state
+            && self.message == report.message
     }
 }
 
@@ -138,19 +218,16 @@ impl Transport for Nats {
 
     async fn report(&mut self, assignment: &Assignment, report: &Report) -> Result<(), Error> {
         let subject = self.subject(&self.subjects.events);
-        let server = self.server.clone();
-        let again = |why: String| {
+        let (server, limit) = (self.server.clone(), self.report_timeout);
+        let connection = self.connection().await?;
+        let told = tokio::time::timeout(limit, connection.tell(subject, assignment, report)).await;
+        told.unwrap_or_else(|_| {
+            connection.note_the_way();
+            Err("it does not take the event".into())
+        })
+        .map_err(|why| {
             Error::TryAgain(format!("reporting to the NATS server at {server}: {why}"))
-        };
-        let client = self.connection().await?.client.clone();
-        client
-            .publish(subject, event(assignment, report).into())
-            .await
-            .map_err(|e| again(e.to_string()))?;
-        tokio::time::timeout(FLUSH_TIMEOUT, client.flush())
-            .await
-            .map_err(|_| again("it does not take the event".into()))?
-            .map_err(|e| again(e.to_string()))?;
+        })?;
         match report.state {
             State::Running => {}
             State::Success => drop(self.left.pop_front()),
@@ -203,6 +280,12 @@ fn event(assignment: &Assignment, report: &Report) -> String {
 mod tests {
     use super::*;
     use nibs_job::Secret;
+    use std::fs;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
 
     #[test]
     fn an_event_has_the_action_the_message_and_the_state_but_no_secret() {
@@ -227,5 +310,132 @@ mod tests {
             let error = nats.next().await.unwrap_err();
             assert!(matches!(&error, Error::TryAgain(text) if text.contains(why)), "{error:?}");
         }
+    }
+
+    /// Longer than anything here should take on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A real server that says in its log what it is told. Ended with the test.
+    struct NatsServer(Child);
+
+    impl NatsServer {
+        fn start(port: u16, log: &Path) -> Self {
+            let log = fs::File::create(log).unwrap();
+            let mut command = Command::new("nats-server");
+            command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-DV"]);
+            Self(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        }
+    }
+
+    impl Drop for NatsServer {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    async fn told(nats: &mut Nats, report: &Report, id: &str) -> Result<(), Error> {
+        nats.report(&Assignment { action: id.into(), ..Assignment::default() }, report).await
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_the_server_ends_with_each_event_told_once() {
+        if Command::new("nats-server").arg("-v").stdout(Stdio::null()).status().is_err() {
+            eprintln!("skipped: needs nats-server");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let log = |name| folder.path().join(name);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = format!("127.0.0.1:{port}");
+        let mut nats = Nats::new(&server, "m", Subjects::default(), Resolver::default());
+        nats.report_timeout = Duration::from_millis(100);
+        let daemon = NatsServer::start(port, &log("first"));
+        let began = Instant::now();
+        while nats.connection().await.is_err() {
+            assert!(began.elapsed() < PATIENCE, "nats-server does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let report = |state| Report {
+            state,
+            started: SystemTime::now(),
+            stopped: None,
+            message: "m".into(),
+        };
+        told(&mut nats, &report(State::Running), "a1").await.unwrap();
+        drop(daemon);
+        let client = nats.connection.as_ref().unwrap().client.clone();
+        while client.connection_state() == connection::State::Connected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for _ in 0..5 {
+            let error = told(&mut nats, &report(State::Success), "a1").await.unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&server) && text.contains("does not take"), "{text}");
+        }
+        let _daemon = NatsServer::start(port, &log("second"));
+        let began = Instant::now();
+        while told(&mut nats, &report(State::Success), "a1").await.is_err() {
+            assert!(began.elapsed() < PATIENCE, "nats-server does not start again");
+        }
+        // What was told is told again where it happens again, and as it was before the outage.
+        for (state, id) in [(State::Running, "a2"), (State::Success, "a2"), (State::Success, "a2")]
+        {
+            told(&mut nats, &report(state), id).await.unwrap();
+        }
+        let last = Report { message: "the last".into(), ..report(State::Success) };
+        told(&mut nats, &last, "a3").await.unwrap();
+        let began = Instant::now();
+        let heard = loop {
+            let text = fs::read_to_string(log("second")).unwrap();
+            if text.contains("message: the last") {
+                break text;
+            }
+            assert!(began.elapsed() < PATIENCE, "{text}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let events = heard.matches("[PUB tinkerbell.m.workflow_status").count();
+        assert_eq!(events, 5, "{heard}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_a_broken_connection_may_have_taken_is_given_anew() {
+        let queued = |by| Queued {
+            action: "a".into(),
+            state: State::Success,
+            message: "m".into(),
+            before: 0,
+            by,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // A server in a few words, to see what it is told over one connection.
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"INFO {\"max_payload\":1048576}\r\n").unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(Ok(line)) = lines.next() {
+                if line == "PING" {
+                    stream.write_all(b"PONG\r\n").unwrap();
+                }
+                let _ = sender.send(line);
+            }
+        });
+        let mut nats = Nats::new(&server, "m", Subjects::default(), Resolver::default());
+        let report = Report {
+            state: State::Success,
+            started: SystemTime::now(),
+            stopped: None,
+            message: "m".into(),
+        };
+        // By the connection that is there, which is the first, nothing is to be told anew.
+        for by in [1, 0] {
+            nats.connection().await.unwrap().queued = Some(queued(by));
+            told(&mut nats, &report, "a").await.unwrap();
+        }
+        drop(nats);
+        let events = move || receiver.iter().filter(|line| line.starts_with("PUB")).count();
+        assert_eq!(tokio::task::spawn_blocking(events).await.unwrap(), 1);
     }
 }

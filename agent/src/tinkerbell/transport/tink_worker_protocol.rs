@@ -159,6 +159,7 @@ fn status(assignment: &Assignment, report: &Report) -> WorkflowActionStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message;
 
     fn context(current: &str, index: i64, state: i32) -> WorkflowContext {
         WorkflowContext {
@@ -191,5 +192,71 @@ mod tests {
             assert_eq!(place(&context, &two), expected, "{context:?}");
         }
         assert_eq!(place(&context("", 0, pending), &[]), None);
+    }
+
+    /// Numbered by hand after `internal/proto/workflow.proto` of tink v0.12.
+    #[test]
+    fn every_field_has_the_number_that_tink_gives_it() {
+        let id = |id: &str| id.to_owned();
+        let contexts = WorkflowContextRequest { worker_id: id("m") };
+        assert_eq!(contexts.encode_to_vec(), b"\x0a\x01m");
+        let actions = WorkflowActionsRequest { workflow_id: id("w") };
+        assert_eq!(actions.encode_to_vec(), b"\x0a\x01w");
+
+        let context = b"\x0a\x01w\x12\x01m\x1a\x01t\x22\x01a\x28\x02\x30\x04\x38\x07";
+        let expected = WorkflowContext {
+            workflow_id: id("w"),
+            current_worker: id("m"),
+            current_task: id("t"),
+            current_action: id("a"),
+            current_action_index: 2,
+            current_action_state: WireState::Success.into(),
+            total_number_of_actions: 7,
+        };
+        assert_eq!(WorkflowContext::decode(&context[..]).unwrap(), expected);
+
+        let action = b"\x0a\x01t\x12\x01n\x1a\x01i\x20\x05\x2a\x01c\x32\x01x\x3a\x01f\
+                       \x42\x01m\x4a\x01v\x52\x01e\x5a\x01p";
+        let list = [&[0x0a, u8::try_from(action.len()).unwrap()], &action[..]].concat();
+        let expected = WorkflowAction {
+            task_name: id("t"),
+            name: id("n"),
+            image: id("i"),
+            timeout: 5,
+            command: vec![id("c")],
+            on_timeout: vec![id("x")],
+            on_failure: vec![id("f")],
+            worker_id: id("m"),
+            volumes: vec![id("v")],
+            environment: vec![id("e")],
+            pid: id("p"),
+        };
+        let decoded = super::proto::WorkflowActionList::decode(&list[..]).unwrap();
+        assert_eq!(decoded.action_list, [expected]);
+    }
+
+    #[test]
+    fn a_report_is_the_bytes_that_tink_reads() {
+        let assignment = Assignment {
+            workflow: "w".into(),
+            task: "t".into(),
+            name: "n".into(),
+            agent: "m".into(),
+            ..Assignment::default()
+        };
+        let started = SystemTime::UNIX_EPOCH;
+        for (state, number) in
+            [(State::Running, 1), (State::Failed, 2), (State::Timeout, 3), (State::Success, 4)]
+        {
+            let stopped = Some(started + Duration::from_secs(7));
+            let report = Report { state, started, stopped, message: "x".into() };
+            let mut ours = status(&assignment, &report);
+            ours.created_at = Some(prost_types::Timestamp { seconds: 9, nanos: 0 });
+            let mut expected = b"\x0a\x01w\x12\x01t\x1a\x01n\x20?\x28\x07\x32\x01x\
+                                 \x3a\x02\x08\x09\x42\x01m"
+                .to_vec();
+            expected[10] = number;
+            assert_eq!(ours.encode_to_vec(), expected);
+        }
     }
 }
