@@ -166,16 +166,23 @@ fn an_image_that_does_not_fit_into_memory_is_refused_before_it_is_read() {
     let Some(mut bench) = Bench::new() else { return };
     let config = br#"{"config":{"Entrypoint":["/a"]}}"#;
     bench.layout.blob(config);
-    let layer = json!({
-        "mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 1_u64 << 45,
-        "digest": format!("sha256:{}", "0".repeat(64)),
-    });
     let config = super::images::descriptor("config.v1+json", config);
-    let manifest = json!({ "config": config, "layers": [layer] });
-    bench.layout.add("example.com/large:1", manifest.to_string().as_bytes());
-    let error = bench.run(json!({ "image": "example.com/large:1" })).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("needs 32.0 TiB (35184372088832 bytes) in memory, "), "{text}");
-    assert!(text.contains("scratch"), "{text}");
-    assert_eq!(error.class(), Class::Environment);
+    let of = |size: u64| {
+        json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar", "size": size,
+            "digest": format!("sha256:{}", "0".repeat(64)),
+        })
+    };
+    for (layers, needed) in [
+        (vec![of(1 << 45)], "needs 32.0 TiB (35184372088832 bytes) in memory, "),
+        (vec![of(u64::MAX), of(u64::MAX)], "(18446744073709551615 bytes) in memory, "),
+    ] {
+        let manifest = json!({ "config": config, "layers": layers });
+        bench.layout.add("example.com/large:1", manifest.to_string().as_bytes());
+        let error = bench.run(json!({ "image": "example.com/large:1" })).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(needed), "{text}");
+        assert!(text.contains("scratch"), "{text}");
+        assert_eq!(error.class(), Class::Environment);
+    }
 }
