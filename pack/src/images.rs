@@ -53,7 +53,8 @@ const ACTIONS: [&str; 12] = [
 
 const CA: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// What no image may exceed, compressed, in bytes: images are pulled into the memory of machines.
+/// What no zstd layer may exceed, in bytes: images are pulled into the memory of machines. Of the gzip
+/// layer, which is for CaptainOS alone, nothing is asked.
 const LIMIT: u64 = 5 << 20;
 
 /// Writes all images into the directory `out`, which is replaced.

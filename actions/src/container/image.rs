@@ -54,6 +54,13 @@ struct Fields {
     user: Option<String>,
 }
 
+impl Image {
+    /// Bytes of its layers as they are served. A manifest may claim anything of each.
+    pub(super) fn size(&self) -> u64 {
+        self.layers.iter().fold(0, |size, layer| size.saturating_add(layer.size))
+    }
+}
+
 impl Config {
     pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(json)

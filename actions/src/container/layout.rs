@@ -13,7 +13,7 @@ use nibs_job::params::ImageName;
 
 use super::error::{Error, Result};
 use super::image::{Config, Image, Place};
-use crate::image::manifest::{Descriptor, Manifest, of_this_machine};
+use crate::image::manifest::{Descriptor, Manifest, first_of_this_machine};
 
 const REF_NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
@@ -45,10 +45,10 @@ pub(super) fn find(layout: &Path, name: &ImageName) -> Result<Option<Image>> {
     let mut found = match &named[..] {
         [] => return Ok(None),
         [one] => manifest(one)?,
-        several => manifest(of_this_machine(several).map_err(wrong)?)?,
+        several => manifest(first_of_this_machine(several).map_err(wrong)?)?,
     };
     if !found.manifests.is_empty() {
-        found = manifest(of_this_machine(&found.manifests).map_err(wrong)?)?;
+        found = manifest(first_of_this_machine(&found.manifests).map_err(wrong)?)?;
     }
     let config = found.config.ok_or_else(|| wrong("its manifest names no configuration".into()))?;
     let config = Config::parse(&read(&config)?).map_err(wrong)?;

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, PipeWriter, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nibs_job::Secret;
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -20,6 +24,10 @@ use super::user::User;
 
 /// Where programs are looked for if the image says nothing, as Docker has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long another process may take from its fork(2) to its execve(2).
+const WRITERS_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(10);
 
 /// The words of a command line: the image's entry point, then `command` or the image's own.
 pub(super) fn words(config: &Config, command: &[String]) -> Vec<String> {
@@ -91,6 +99,7 @@ impl Program {
         if is_foreign(&found) {
             return Err(failed(io::Error::from_raw_os_error(libc::ENOEXEC)));
         }
+        wait_for_writers(&found);
         let mut command = Command::new(found);
         command.arg0(self.name()).args(&self.words[1..]).current_dir(&self.directory).env_clear();
         command.envs(self.environment.iter().map(|(key, value)| (key, value.expose())));
@@ -141,6 +150,28 @@ impl Program {
     }
 }
 
+/// Waits until nobody has the program open for writing, which execve(2) refuses (ETXTBSY): what
+/// another thread of the agent forked while a layer was unpacked holds the layer's files until its
+/// own execve(2). Starting it again would not do: the first process of a PID namespace is its last.
+fn wait_for_writers(program: &Path) {
+    // Else the kernel refuses it in its own words.
+    if !program.metadata().is_ok_and(|found| found.is_file()) {
+        return;
+    }
+    let Ok(file) = fs::File::open(program) else { return };
+    let deadline = Instant::now() + WRITERS_TIMEOUT;
+    while Instant::now() < deadline {
+        // SAFETY: takes no memory. The lease ends with the descriptor.
+        #[allow(unsafe_code)]
+        let lease = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+        // Of what is open for writing there is none to be had (F_SETLEASE of fcntl(2)).
+        if Errno::result(lease) != Err(Errno::EAGAIN) {
+            return;
+        }
+        thread::sleep(POLL);
+    }
+}
+
 /// Whether a program is for machines of another kind (ELF, `e_machine` of its header).
 fn is_foreign(program: &Path) -> bool {
     // A FIFO would never be open. The kernel refuses it in its own words.
@@ -156,4 +187,25 @@ fn is_foreign(program: &Path) -> bool {
         _ => return false,
     };
     read.is_ok() && head.starts_with(b"\x7fELF") && !own.contains(&machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_still_open_for_writing_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        let writer = fs::File::create(&program).unwrap();
+        let hold = Duration::from_millis(300);
+        let begun = Instant::now();
+        let closer = thread::spawn(move || {
+            thread::sleep(hold);
+            drop(writer);
+        });
+        wait_for_writers(&program);
+        assert!((hold..WRITERS_TIMEOUT).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        closer.join().unwrap();
+    }
 }

@@ -7,6 +7,7 @@ use nibs_job::params::RunContainer;
 
 use super::error::Error;
 use super::image::{Config, Image, Place};
+use crate::image::manifest::first_of_this_machine;
 use crate::image::{self, Access, Credentials, Fetch, Registry};
 use crate::{Context, Stop, http};
 
@@ -59,7 +60,7 @@ pub(super) fn find(params: &RunContainer, context: &Context) -> Result<Image, Pu
         connections: 1,
     };
     let registry = Registry::new(reference, credentials(params));
-    let manifest = registry.image(&fetch)?;
+    let manifest = registry.image(&fetch, first_of_this_machine)?;
     let wrong =
         |cause: String| PullError::Other(Error::Image { image: name.to_string(), cause }.into());
     let config =

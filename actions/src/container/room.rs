@@ -56,8 +56,7 @@ impl Room {
 
     /// Refuses an image that does not fit.
     pub(super) fn check(&self, image: &Image, name: &str) -> Result<()> {
-        let served: u64 = image.layers.iter().map(|layer| layer.size).sum();
-        if served.saturating_mul(EXTREME_RATIO) <= self.free {
+        if image.size().saturating_mul(EXTREME_RATIO) <= self.free {
             return Ok(());
         }
         let mut about = false;

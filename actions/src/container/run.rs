@@ -134,7 +134,7 @@ fn find(params: &RunContainer, context: &Context) -> Result<Image, PullError> {
         Some(image) => (image, layout.display().to_string()),
         None => (pull::find(params, context)?, params.image.reference.registry.clone()),
     };
-    let size = Size(image.layers.iter().map(|layer| layer.size).sum());
+    let size = Size(image.size());
     let layers = match image.layers.len() {
         1 => "one layer".into(),
         several => format!("{several} layers"),
@@ -242,8 +242,7 @@ struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     fn new(image: &Image, context: &'a Context) -> Self {
-        let total = image.layers.iter().map(|layer| layer.size).sum();
-        Self { context, total, came: 0, begun: Instant::now(), told: Instant::now() }
+        Self { context, total: image.size(), came: 0, begun: Instant::now(), told: Instant::now() }
     }
 
     fn came(&mut self, bytes: usize) {

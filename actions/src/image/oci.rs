@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nibs_job::{HexDigest, OciReference, OciVersion};
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Descriptor, MAX_MANIFEST, Manifest, listed, of_this_machine};
+use super::manifest::{Choose, Descriptor, MAX_MANIFEST, Manifest, listed, only_of_this_machine};
 use super::{Access, Credentials, Error, Fetch, Result, Tokens};
 
 /// What manifests are asked for: an index or a manifest, by their OCI and their Docker names.
@@ -51,19 +51,20 @@ impl Registry {
 
     /// Finds the layer. `fetch` says how requests are made; its URLs do not count.
     pub fn resolve(&self, fetch: &Fetch) -> Result<Layer> {
-        let manifest = self.image(fetch)?;
+        let manifest = self.image(fetch, only_of_this_machine)?;
         let layer = self.layer(&manifest.layers)?;
         let sha256 = self.digest(layer)?;
         Ok(Layer { fetch: self.blob(fetch, layer)?, sha256, size: layer.size })
     }
 
-    /// The manifest of the image for this machine, proven if the reference has a digest.
-    pub(crate) fn image(&self, fetch: &Fetch) -> Result<Manifest> {
+    /// The manifest of the image for this machine, proven if the reference has a digest. `choose`
+    /// tells which it is if there are several.
+    pub(crate) fn image(&self, fetch: &Fetch, choose: Choose) -> Result<Manifest> {
         let manifest = self.manifest(fetch, &self.reference.version)?;
         if manifest.manifests.is_empty() {
             return Ok(manifest);
         }
-        let one = of_this_machine(&manifest.manifests).map_err(|cause| self.wrong(cause))?;
+        let one = choose(&manifest.manifests).map_err(|cause| self.wrong(cause))?;
         self.manifest(fetch, &OciVersion::Digest(self.digest(one)?))
     }
 
@@ -186,7 +187,7 @@ mod tests {
                 }
                 Err(error) => prop_assert!(titled > 1 || manifest.layers.len() != 1, "{}", error),
             }
-            if let Ok(one) = of_this_machine(&manifest.manifests)
+            if let Ok(one) = only_of_this_machine(&manifest.manifests)
                 && let Some(platform) = &one.platform
             {
                 prop_assert_eq!(&*platform.architecture, architecture());

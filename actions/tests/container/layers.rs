@@ -41,16 +41,21 @@ fn layers_cover_each_other_and_keep_owners_modes_links_devices_and_attributes() 
         .link(EntryType::Link, "hard", "owned")
         .link(EntryType::Symlink, "soft", "/owned")
         .device("null", 1, 3)
-        .entry(EntryType::Fifo, "fifo", 0o600, b"")
-        .xattr("security.capability", CAPABILITY)
-        .file("capable", 0o755, b"x");
+        .entry(EntryType::Fifo, "fifo", 0o600, b"");
+    let capable = Layer::new().xattr("security.capability", CAPABILITY).file(
+        "busybox.capable",
+        0o755,
+        &bench.busybox,
+    );
     let layers = vec![(lower, Packed::Zstd), (upper, Packed::Plain), (special, Packed::Gzip)];
     bench.image("example.com/a", layers, &json!({ "Entrypoint": ["/bin/sh", "-c"] }));
-    let words = "cd /; echo keep: $(ls keep); echo opaque: $(ls opaque); echo $(ls -d tree /.wh* .w*); \
+    // A pattern that meets nothing stays as it is.
+    let words = "cd /; echo keep: $(ls -A keep); echo opaque: $(ls -A opaque); \
+                 for f in tree .wh* */.wh*; do test -e $f && echo left: $f; done; \
                  cat was-directory; echo was-file: $(ls was-file); \
                  for f in owned hard; do stat -c '%n %a %u:%g %h %Y' $f; done; \
                  stat -c '%n %F' soft fifo; stat -c '%n %F %t:%T %a' null; \
-                 echo x > null && echo written; stat -c '%n %Y' bin";
+                 echo x > null && echo written; stat -c '%n %Y' bin;";
     bench.run(json!({ "image": "example.com/a", "command": [words] })).unwrap();
     for line in [
         "keep: stays through-link",
@@ -67,7 +72,14 @@ fn layers_cover_each_other_and_keep_owners_modes_links_devices_and_attributes() 
     ] {
         assert!(bench.ears.heard(line), "{line}: {}", bench.ears.all());
     }
-    assert!(!bench.ears.all().contains("\ntree"), "{}", bench.ears.all());
+    assert!(!bench.ears.all().contains("left: "), "{}", bench.ears.all());
+
+    // What the attribute is for: a user's program may do more than the user.
+    let config = json!({ "Entrypoint": ["/busybox.capable", "cat"], "User": "me" });
+    bench.image("example.com/capable", vec![(capable, Packed::Gzip)], &config);
+    let with = json!({ "image": "example.com/capable", "command": ["/proc/self/status"] });
+    bench.run(with).unwrap();
+    assert!(bench.ears.heard("CapEff:\t0000000000002000"), "{}", bench.ears.all());
     assert!(bench.ears.warnings.lock().unwrap().is_empty(), "{:?}", bench.ears.warnings);
 }
 
@@ -166,16 +178,23 @@ fn an_image_that_does_not_fit_into_memory_is_refused_before_it_is_read() {
     let Some(mut bench) = Bench::new() else { return };
     let config = br#"{"config":{"Entrypoint":["/a"]}}"#;
     bench.layout.blob(config);
-    let layer = json!({
-        "mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 1_u64 << 45,
-        "digest": format!("sha256:{}", "0".repeat(64)),
-    });
     let config = super::images::descriptor("config.v1+json", config);
-    let manifest = json!({ "config": config, "layers": [layer] });
-    bench.layout.add("example.com/large:1", manifest.to_string().as_bytes());
-    let error = bench.run(json!({ "image": "example.com/large:1" })).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("needs 32.0 TiB (35184372088832 bytes) in memory, "), "{text}");
-    assert!(text.contains("scratch"), "{text}");
-    assert_eq!(error.class(), Class::Environment);
+    let of = |size: u64| {
+        json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar", "size": size,
+            "digest": format!("sha256:{}", "0".repeat(64)),
+        })
+    };
+    for (layers, needed) in [
+        (vec![of(1 << 45)], "needs 32.0 TiB (35184372088832 bytes) in memory, "),
+        (vec![of(u64::MAX), of(u64::MAX)], "(18446744073709551615 bytes) in memory, "),
+    ] {
+        let manifest = json!({ "config": config, "layers": layers });
+        bench.layout.add("example.com/large:1", manifest.to_string().as_bytes());
+        let error = bench.run(json!({ "image": "example.com/large:1" })).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(needed), "{text}");
+        assert!(text.contains("scratch"), "{text}");
+        assert_eq!(error.class(), Class::Environment);
+    }
 }

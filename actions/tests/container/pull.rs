@@ -132,22 +132,34 @@ fn a_registry_that_is_away_is_tried_five_times() {
 #[test]
 fn of_several_architectures_it_is_the_machines() {
     let Some(mut bench) = Bench::new() else { return };
-    let config = json!({ "Entrypoint": ["/bin/sh", "-c", "echo mine"] });
-    bench.image("example.com/one:1", vec![], &config);
+    // Those that Nibs is built for, each with an image of its own.
+    for (name, says) in [("amd64", "x86_64"), ("arm64", "aarch64"), ("newer", "newer")] {
+        let config = json!({ "Entrypoint": ["/bin/sh", "-c", format!("echo for {says}")] });
+        bench.image(&format!("example.com/{name}:1"), vec![], &config);
+    }
     let index = fs::read_to_string(bench.layout.path.join("index.json")).unwrap();
     let index: Value = serde_json::from_str(&index).unwrap();
-    let of = |digest: &Value, architecture: &str| {
-        let platform = json!({ "os": "linux", "architecture": architecture });
+    let of = |digest: &Value, architecture: &str, variant: Option<&str>| {
+        let platform = json!({ "os": "linux", "architecture": architecture, "variant": variant });
         json!({ "digest": digest, "size": 1, "platform": platform })
     };
-    // Those that Nibs is built for; and what some builders put beside them.
-    let (mine, other) = (&index["manifests"][0]["digest"], json!("sha256:00"));
-    let all = [of(mine, "amd64"), of(mine, "arm64"), of(&other, "riscv64"), of(&other, "unknown")];
+    let [amd64, arm64, newer] = [0, 1, 2].map(|place| &index["manifests"][place]["digest"]);
+    let other = json!("sha256:00");
+    let all = [
+        of(newer, "amd64", Some("v2")),
+        of(newer, "arm64", Some("v9")),
+        of(arm64, "arm64", Some("v8")),
+        of(amd64, "amd64", None),
+        of(&other, "riscv64", None),
+        // What some builders put beside them.
+        of(&other, "unknown", None),
+    ];
     bench.layout.add("example.com/all:1", json!({ "manifests": all }).to_string().as_bytes());
     bench.run(json!({ "image": "example.com/all:1" })).unwrap();
-    assert!(bench.ears.heard("mine"), "{}", bench.ears.all());
+    let mine = format!("for {}", std::env::consts::ARCH);
+    assert!(bench.ears.heard(&mine), "{}", bench.ears.all());
 
-    let foreign = json!({ "manifests": [of(&other, "riscv64")] }).to_string();
+    let foreign = json!({ "manifests": [of(&other, "riscv64", None)] }).to_string();
     bench.layout.add("example.com/foreign:1", foreign.as_bytes());
     let error = bench.run(json!({ "image": "example.com/foreign:1" })).unwrap_err().to_string();
     assert!(error.contains("there is: linux/riscv64"), "{error}");

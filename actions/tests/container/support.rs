@@ -52,6 +52,8 @@ pub(crate) struct Bench {
     pub(crate) layout: Layout,
     pub(crate) ears: Arc<Ears>,
     pub(crate) stop: Stop,
+    /// A static one.
+    pub(crate) busybox: Vec<u8>,
     runtime: Runtime,
     base: Vec<u8>,
 }
@@ -81,9 +83,10 @@ impl Bench {
             .enable_all()
             .build()
             .unwrap();
-        let base = shell(busybox).bytes(Packed::Gzip);
+        let busybox = fs::read(busybox).unwrap();
+        let base = shell(&busybox).bytes(Packed::Gzip);
         let (ears, stop) = (Arc::default(), Stop::default());
-        Some(Self { directory, layout, ears, stop, runtime, base })
+        Some(Self { directory, layout, ears, stop, busybox, runtime, base })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

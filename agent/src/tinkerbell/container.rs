@@ -1,8 +1,9 @@
 //! An action whose image is none of the standard ones: it is run as a container.
 //!
-//! As Tinkerbell's own agent runs it with Docker, but for the network: a container has the
-//! machine's, whether the action asks for it or not. There is no bridge to put it on, and what
-//! installs a machine has to reach what the agent reaches.
+//! As Tinkerbell's own agent runs it with Docker, but for the network: a container has the machine's,
+//! or none if the action says `none`. There is no bridge to put it on, and what installs a machine has
+//! to reach what the agent reaches: `bridge`, `default` and no word at all mean the machine's network
+//! too, and any other name fails.
 
 use std::path::PathBuf;
 
@@ -148,6 +149,11 @@ mod tests {
             let container = container(&assigned, &Registries::default());
             assert_eq!(container.pid, PidNamespace::Own);
             assert_eq!(container.network, NetworkNamespace::Host);
+        }
+        for word in ["bridge", "default", "host"] {
+            let assigned = Assignment { network: Some(word.into()), ..assignment("alpine") };
+            let container = container(&assigned, &Registries::default());
+            assert_eq!(container.network, NetworkNamespace::Host, "{word}");
         }
     }
 
