@@ -2,12 +2,14 @@
 //! qemu-img; skips without.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
 use super::loop_device::Loop;
 use super::server::{Fault, Server, Tag};
 use super::support::*;
+use super::web::{Answer, Web};
 
 /// A disk image as qcow2.
 fn qcow2(image: &[u8], arguments: &[&str]) -> Option<Vec<u8>> {
@@ -23,6 +25,17 @@ fn qcow2(image: &[u8], arguments: &[&str]) -> Option<Vec<u8>> {
             None
         }
     }
+}
+
+/// An image that hardly compresses, so that its parts are far from each other in a qcow2 of it too.
+fn dense(size: usize) -> Vec<u8> {
+    let mut image = image(size);
+    let mut state = 7_u32;
+    for byte in &mut image[1 << 20..size - (1 << 20)] {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8 & 0x7f;
+    }
+    image
 }
 
 /// Whether the disk has the image, but for where its tables and their backup are.
@@ -94,4 +107,31 @@ fn an_image_that_changes_while_it_is_read_starts_over_and_is_not_mixed() {
     assert!(holds(&device, &image));
     let resets = ears.resets.lock().unwrap();
     assert!(resets.iter().any(|reset| reset.contains("cannot be resumed")), "{resets:?}");
+}
+
+#[test]
+fn a_tag_that_leads_elsewhere_meanwhile_brings_no_other_image() {
+    let Some(device) = Loop::attach(24 << 20, &[]) else { return };
+    let Some(asked_for) = qcow2(&image(16 << 20), &[]) else { return };
+    let other = qcow2(&dense(16 << 20), &[]).unwrap();
+    let digest = |bytes: &[u8]| sha256(bytes).sha256.unwrap().to_string();
+    let of_job = digest(&asked_for);
+    let before = device.bytes();
+    let manifests = AtomicUsize::new(0);
+    let web = Web::start(move |request| {
+        let layers = [&asked_for, &other];
+        if request.target.contains("/manifests/") {
+            let layer = layers[manifests.fetch_add(1, Ordering::SeqCst).min(1)];
+            let named =
+                json!({ "digest": format!("sha256:{}", digest(layer)), "size": layer.len() });
+            return Answer::ok(json!({ "schemaVersion": 2, "layers": [named] }).to_string());
+        }
+        let layer = layers.into_iter().find(|layer| request.target.ends_with(&digest(layer)));
+        Answer::part(request, layer.unwrap()).with("ETag", "\"1\"")
+    });
+    let reference = format!("oci+http://{}/os/demo:1", web.address);
+    let (done, _) = device.run(reference, &json!({ "sha256": of_job }));
+    let error = done.unwrap_err().to_string();
+    assert!(error.contains(&format!("expected a layer with sha256 {of_job}")), "{error}");
+    assert!(device.bytes() == before);
 }
