@@ -60,7 +60,7 @@ fn the_disk_in_an_image_is_installed_from_a_file_and_over_a_line_that_breaks() {
         assert!(holds(&device, &image), "{arguments:?}");
         assert!(ears.warnings.lock().unwrap().is_empty(), "{ears:?}");
 
-        let faults = vec![Fault::None, Fault::None, Fault::None, Fault::Cut(5000), Fault::Cut(9)];
+        let faults = vec![Fault::None, Fault::None, Fault::Cut(5000), Fault::Cut(9)];
         let server = Server::start(bytes, Tag::Strong, faults);
         let (done, ears) = device.run(server.url.as_str(), &json!({ "bmap": "none" }));
         done.unwrap();
@@ -107,6 +107,54 @@ fn an_image_that_changes_while_it_is_read_starts_over_and_is_not_mixed() {
     assert!(holds(&device, &image));
     let resets = ears.resets.lock().unwrap();
     assert!(resets.iter().any(|reset| reset.contains("cannot be resumed")), "{resets:?}");
+}
+
+#[test]
+fn a_compressed_image_over_http_takes_a_few_requests_and_not_one_for_each_cluster() {
+    let Some(device) = Loop::attach(24 << 20, &[]) else { return };
+    let image = dense(16 << 20);
+    for arguments in [&["-c"][..], &["-c", "-o", "cluster_size=4k"]] {
+        let Some(bytes) = qcow2(&image, arguments) else { return };
+        let of_disk = sha256(&image).sha256.unwrap().to_string();
+        let server = Server::start(bytes, Tag::Strong, vec![]);
+        let more = json!({ "bmap": "none", "uncompressed-sha256": of_disk });
+        device.run(server.url.as_str(), &more).0.unwrap();
+        assert!(holds(&device, &image), "{arguments:?}");
+        let requests = server.requests();
+        // One for each of its L2 tables at most, which are of 2 MiB here with the smaller clusters.
+        assert!(requests.len() < 20, "{arguments:?}: {} {requests:?}", requests.len());
+    }
+}
+
+#[test]
+fn what_is_read_after_an_image_was_proven_has_to_be_what_was_proven() {
+    let Some(device) = Loop::attach(24 << 20, &[]) else { return };
+    let image = dense(16 << 20);
+    let Some(bytes) = qcow2(&image, &[]) else { return };
+    let of_file = sha256(&bytes).sha256.unwrap().to_string();
+    let mut altered = bytes.clone();
+    let at = altered.len() / 2;
+    altered[at] ^= 1;
+    for (lies, has_tag) in [(true, true), (true, false), (false, false)] {
+        let (bytes, altered) = (bytes.clone(), altered.clone());
+        let asked = AtomicUsize::new(0);
+        // To tell what it is, whether there are ranges, and the whole of it to prove it.
+        let web = Web::start(move |request| {
+            let is_later = asked.fetch_add(1, Ordering::SeqCst) >= 3;
+            let answer = Answer::part(request, if lies && is_later { &altered } else { &bytes });
+            if has_tag { answer.with("ETag", "\"same\"") } else { answer }
+        });
+        let more = json!({ "bmap": "none", "sha256": of_file });
+        let (done, _) = device.run(web.url("/os.qcow2").as_str(), &more);
+        if lies {
+            let error = done.unwrap_err().to_string();
+            assert!(error.contains("expected sha256") && error.contains("once more"), "{error}");
+            assert!(!has_sound_table(&device.bytes()));
+        } else {
+            done.unwrap();
+            assert!(holds(&device, &image));
+        }
+    }
 }
 
 #[test]
