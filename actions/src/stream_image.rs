@@ -91,7 +91,8 @@ fn stream(
         Err(Error::Image(error)) if error.is_qcow2() && image.tuf.is_none() => {
             let opened = source::open_qcow2(image, context, &context.stop.child())?;
             opened.check_fits(disk)?;
-            write(opened, params, disk, only, None, context)
+            *map = block_map::of_qcow2(image, map.take(), context);
+            write(opened, params, disk, only, map.clone(), context)
         }
         written => written,
     }

@@ -12,7 +12,7 @@ use super::support::*;
 use super::web::{Answer, Web};
 
 /// A disk image as qcow2.
-fn qcow2(image: &[u8], arguments: &[&str]) -> Option<Vec<u8>> {
+pub(crate) fn qcow2(image: &[u8], arguments: &[&str]) -> Option<Vec<u8>> {
     let directory = tempfile::tempdir().unwrap();
     let (raw, made) = (directory.path().join("raw"), directory.path().join("qcow2"));
     std::fs::write(&raw, image).unwrap();
