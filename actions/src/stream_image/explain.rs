@@ -170,7 +170,7 @@ fn see_image(
     // The preview cancels its own stop only.
     context.check()?;
     let mut is_qcow2 = false;
-    if preview.as_ref().is_err_and(image::Error::is_qcow2) && image.tuf.is_none() {
+    if preview.as_ref().is_err_and(image::Error::is_qcow2) && source::may_be_qcow2(image) {
         is_qcow2 = true;
         map = block_map::of_qcow2(image, map, context);
         let stop = context.stop.child();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nibs_job::params::{Image, Tuf};
+use nibs_job::params::{Image, ImageFormat, Tuf};
 use nibs_job::{Location, OciReference, Secret};
 use url::Url;
 
@@ -86,8 +86,13 @@ pub(crate) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Open
     Ok(Opened { source, served, whole, at_least, stop: stop.clone() })
 }
 
-/// Asks for the disk in a qcow2 image, as which the image has shown itself. Not for one of a TUF
+/// Whether the disk in an image is taken where that shows itself as qcow2. Not in one of a TUF
 /// repository.
+pub(crate) fn may_be_qcow2(image: &Image) -> bool {
+    image.tuf.is_none() && image.format != Some(ImageFormat::Raw)
+}
+
+/// Asks for the disk in a qcow2 image, as which the image has shown itself.
 pub(crate) fn open_qcow2(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
     let mut served = Expected { sha256: image.sha256, sha512: image.sha512 };
     let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };

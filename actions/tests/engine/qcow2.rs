@@ -79,12 +79,14 @@ fn an_image_that_cannot_be_read_or_is_another_one_leaves_the_disk_alone() {
     let compressed = encode("gzip", &bytes);
     let proven = json!({ "sha256": other, "bmap": "none" });
     let no_map = json!({ "bmap": "none" });
+    let raw = json!({ "bmap": "none", "format": "raw" });
     for (served, tag, faults, more, says) in [
         (&bytes, Tag::Strong, vec![], &proven, "verifying the image: expected sha256"),
         (&bytes, Tag::None, vec![], &no_map, "by which two ranges belong together"),
         (&bytes, Tag::Strong, vec![Fault::IgnoreRange; 9], &no_map, "does not honour ranges"),
         (&too_large, Tag::Strong, vec![], &no_map, "the image needs"),
         (&compressed, Tag::Strong, vec![], &no_map, "without a compression around it"),
+        (&bytes, Tag::Strong, vec![], &raw, "the image is qcow2"),
     ] {
         let server = Server::start(served.clone(), tag, faults);
         let (failed, _) = device.run(server.url.as_str(), more);
