@@ -45,6 +45,8 @@ pub struct Options {
     pub proxies: Proxies,
     /// Whether the certificates of servers are not looked at, which lets anybody pose as them.
     pub unchecked_certificates: bool,
+    /// Whether a redirect is an answer like others, and not followed.
+    pub no_redirects: bool,
     /// Turns names into addresses. Default: the C library, which a static agent must not use.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// What the client calls itself.
@@ -137,8 +139,8 @@ impl Error {
     }
 }
 
-/// Makes the client. It follows a few redirects, to another host without credentials; never
-/// decompresses; asks no proxy but those given; and has no limit on the length of a transfer.
+/// Makes the client. It follows a few redirects, to another host without credentials, unless it is to
+/// follow none; never decompresses; asks no proxy but those given; and has no limit on the length of a transfer.
 pub fn client(options: &Options) -> Result<Client, Error> {
     // Fails only if a provider is already installed, which is then as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -150,13 +152,17 @@ pub fn client(options: &Options) -> Result<Client, Error> {
         let given = |cause| Error::Given { what: "CA certificate", cause };
         roots.extend(parse_certificates(pem.as_bytes()).map_err(given)?);
     }
+    let redirects = match options.no_redirects {
+        true => redirect::Policy::none(),
+        false => redirect::Policy::limited(MAX_REDIRECTS),
+    };
     let mut builder = Client::builder()
         .tls_certs_only(roots)
         .tls_danger_accept_invalid_certs(options.insecure)
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(TCP_KEEPALIVE)
-        .redirect(redirect::Policy::limited(MAX_REDIRECTS))
+        .redirect(redirects)
         .user_agent(&options.user_agent);
     if options.unchecked_certificates {
         builder = builder.tls_danger_accept_invalid_certs(true);

@@ -88,10 +88,11 @@ fn stream(
         *map = block_map::find(image, &*opened.source, context, &stop)?;
     }
     match write(opened, params, disk, only.clone(), map.clone(), context) {
-        Err(Error::Image(error)) if error.is_qcow2() && image.tuf.is_none() => {
+        Err(Error::Image(error)) if error.is_qcow2() && source::may_be_qcow2(image) => {
             let opened = source::open_qcow2(image, context, &context.stop.child())?;
             opened.check_fits(disk)?;
-            write(opened, params, disk, only, None, context)
+            *map = block_map::of_qcow2(image, map.take(), context);
+            write(opened, params, disk, only, map.clone(), context)
         }
         written => written,
     }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The disk is read as fast as the server takes it. A form whose disk is not read to its end is not
-//! ended either: the server sees that it is broken.
+//! ended either: the server sees that it is broken. Redirects are not followed: most of them turn a POST
+//! into a GET, which sends nothing and is answered well.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -13,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use flate2::write::GzEncoder;
 use futures_core::Stream;
 use nibs_job::params::{UploadCompression, UploadImage};
 use nibs_job::{Class, HexDigest, Location, Progress, Size};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -83,7 +84,7 @@ pub enum UploadError {
         sent: u64,
     },
     /// The connection broke.
-    #[error("sending {} to {url}: {cause}, after {sent} bytes", disk.display())]
+    #[error("sending {} to {url}: {cause}{}", disk.display(), after(*sent))]
     Broken {
         /// The disk.
         disk: PathBuf,
@@ -106,6 +107,10 @@ pub enum UploadError {
         /// The start of its answer.
         said: String,
     },
+}
+
+fn after(sent: u64) -> String {
+    if sent == 0 { String::new() } else { format!(", after {sent} bytes") }
 }
 
 impl UploadError {
@@ -143,6 +148,7 @@ pub(crate) fn run(params: &UploadImage, context: &Context) -> Result<Done, Error
         context,
         url: params.url.to_string(),
         stop: context.stop.child(),
+        sent: Arc::default(),
         is_whole: Arc::default(),
         all_sent: Notify::new(),
     };
@@ -174,7 +180,7 @@ pub(crate) fn run(params: &UploadImage, context: &Context) -> Result<Done, Error
         (Ok(()), Ok(read)) => read,
         (Ok(()), Err(None)) => {
             let cause = "the server answered before it had all".into();
-            return Err(upload.broken(cause, 0).into());
+            return Err(upload.broken(cause).into());
         }
     };
     context.info(format!(
@@ -193,6 +199,8 @@ struct Upload<'a> {
     url: String,
     /// Ends the request when reading fails.
     stop: Stop,
+    /// How much of the form the connection has taken.
+    sent: Arc<AtomicU64>,
     /// Whether all of the form has been handed on.
     is_whole: Arc<AtomicBool>,
     all_sent: Notify,
@@ -227,7 +235,7 @@ impl Upload<'_> {
         form: &Form,
         send: Sender<Bytes>,
     ) -> Result<(u64, HexDigest<32>), Option<Error>> {
-        let mut out = Outlet { upload: self, send, sent: 0, failure: None };
+        let mut out = Outlet { upload: self, send, failure: None };
         let read = self.read_into(file, form, &mut out);
         match &read {
             Ok(_) => {
@@ -290,7 +298,7 @@ impl Upload<'_> {
     /// Sends the form, and waits for the server's word on it.
     fn post(&self, form: &Form, chunks: Receiver<Bytes>) -> Result<(), Error> {
         let Location::Http(url) = &self.params.url else {
-            return Err(self.broken("it is no http:// or https:// URL".into(), 0).into());
+            return Err(self.broken("it is no http:// or https:// URL".into()).into());
         };
         let client = http::client(&self.options())?;
         let mut request = client
@@ -300,11 +308,19 @@ impl Upload<'_> {
             let around = (form.head.len() + form.tail.len()) as u64;
             request = request.header(CONTENT_LENGTH, around + self.disk.size);
         }
-        let chunks = Chunks { chunks, is_whole: Arc::clone(&self.is_whole) };
+        let chunks =
+            Chunks { chunks, sent: Arc::clone(&self.sent), is_whole: Arc::clone(&self.is_whole) };
         let request = request.body(reqwest::Body::wrap_stream(chunks));
         let exchange = async {
             let mut answer = request.send().await.map_err(http::describe)?;
             let status = answer.status();
+            if status.is_redirection() {
+                let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+                let to = to.and_then(|to| url.join(to).ok()).map(Location::Http);
+                let to = to.map_or_else(|| "elsewhere".to_owned(), |to| to.to_string());
+                let said = format!("it sends to {to}; if that is right, name it in the job");
+                return Ok((status, said.into_bytes()));
+            }
             let mut said = Vec::new();
             while said.len() < WORDS
                 && let Ok(Some(chunk)) = answer.chunk().await
@@ -327,7 +343,7 @@ impl Upload<'_> {
         };
         let Some(answer) = self.context.runtime.block_on(self.stop.guard(answer))? else {
             let (disk, url) = (self.disk.path.clone(), self.url.clone());
-            let (what, sent) = ("the server does not answer", self.disk.size);
+            let (what, sent) = ("the server does not answer", self.sent());
             return Err(UploadError::Stalled { disk, url, what, waited, sent }.into());
         };
         match answer {
@@ -338,12 +354,12 @@ impl Upload<'_> {
                 let (disk, url) = (self.disk.path.clone(), self.url.clone());
                 Err(UploadError::Refused { disk, url, status, said }.into())
             }
-            Err(cause) => Err(self.broken(cause, 0).into()),
+            Err(cause) => Err(self.broken(cause).into()),
         }
     }
 
     fn options(&self) -> http::Options {
-        let mut options = self.context.http.clone();
+        let mut options = http::Options { no_redirects: true, ..self.context.http.clone() };
         options.ca = self.params.ca.clone().or(options.ca);
         for (asked, proxy) in [
             (&self.params.http_proxy, &mut options.proxies.http),
@@ -359,9 +375,13 @@ impl Upload<'_> {
         options
     }
 
-    fn broken(&self, cause: String, sent: u64) -> UploadError {
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn broken(&self, cause: String) -> UploadError {
         let (disk, url) = (self.disk.path.clone(), self.url.clone());
-        UploadError::Broken { disk, url, cause, sent }
+        UploadError::Broken { disk, url, cause, sent: self.sent() }
     }
 }
 
@@ -369,7 +389,6 @@ impl Upload<'_> {
 struct Outlet<'a> {
     upload: &'a Upload<'a>,
     send: Sender<Bytes>,
-    sent: u64,
     failure: Option<Option<Error>>,
 }
 
@@ -384,16 +403,13 @@ impl Write for Outlet<'_> {
         let chunk = Bytes::copy_from_slice(bytes);
         let send = async { tokio::time::timeout(waited, self.send.send(chunk)).await };
         let failure = match context.runtime.block_on(context.stop.guard(send)) {
-            Ok(Ok(Ok(()))) => {
-                self.sent += bytes.len() as u64;
-                return Ok(bytes.len());
-            }
+            Ok(Ok(Ok(()))) => return Ok(bytes.len()),
             // The request has ended, and tells why.
             Ok(Ok(Err(_))) => None,
             Ok(Err(_)) => {
                 let (disk, url) = (self.upload.disk.path.clone(), self.upload.url.clone());
-                let what = "the server takes no byte";
-                Some(UploadError::Stalled { disk, url, what, waited, sent: self.sent }.into())
+                let (what, sent) = ("the server takes no byte", self.upload.sent());
+                Some(UploadError::Stalled { disk, url, what, waited, sent }.into())
             }
             Err(interrupted) => Some(interrupted.into()),
         };
@@ -431,6 +447,7 @@ impl<W: Write> Packer<W> {
 /// Chunks that wait, as the body of a request: one that just ceases is no end.
 struct Chunks {
     chunks: Receiver<Bytes>,
+    sent: Arc<AtomicU64>,
     is_whole: Arc<AtomicBool>,
 }
 
@@ -445,7 +462,10 @@ impl Stream for Chunks {
             None if !self.is_whole.load(Ordering::Acquire) => {
                 Some(Err(io::Error::other("the disk was not read to its end")))
             }
-            chunk => chunk.map(Ok),
+            chunk => chunk.map(|chunk| {
+                self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                Ok(chunk)
+            }),
         })
     }
 }

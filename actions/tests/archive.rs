@@ -290,7 +290,6 @@ fn nothing_in_an_archive_gets_out_of_its_directory() {
         ("a/../../evil", EntryType::Directory, "", "leads out of the archive"),
         ("evil", EntryType::Link, "../../victim", "leads out of the archive"),
         ("evil", EntryType::Link, "/a/victim", "hard link to \"/a/victim\", which is not there"),
-        ("tmp/evil", EntryType::Regular, "", "making the directories above it"),
         ("evil", EntryType::new(b'M'), "", "of a type that is not known"),
     ] {
         let mut builder = tar::Builder::new(Vec::new());
@@ -301,7 +300,72 @@ fn nothing_in_an_archive_gets_out_of_its_directory() {
     bench.look(|root| {
         assert!(!root.join("evil").exists() && !root.join("a/root/evil").exists());
     });
+    // What leads out leads nowhere, and yields to a directory.
+    let mut builder = tar::Builder::new(Vec::new());
+    member(&mut builder, "tmp/evil", EntryType::Regular, "", b"5");
+    bench.extract_bytes(&builder.into_inner().unwrap()).unwrap();
+    bench.look(|root| {
+        assert_eq!(fs::read_to_string(root.join("a/root/tmp/evil")).unwrap(), "5");
+        assert!(!root.join("tmp").exists());
+    });
     assert!(!Path::new("/tmp/evil").exists());
+}
+
+#[test]
+fn what_is_in_the_way_is_replaced_save_for_directories_and_links_to_them() {
+    let Some(bench) = Bench::new() else { return };
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["file", "above", "kept/inside"] {
+        member(&mut builder, name, EntryType::Regular, "", b"old");
+    }
+    for (name, to) in [("dangling", "nowhere"), ("loop", "loop"), ("to-file", "kept/inside")] {
+        member(&mut builder, name, EntryType::Symlink, to, b"");
+    }
+    member(&mut builder, "link", EntryType::Symlink, "kept", b"");
+    bench.extract_bytes(&builder.into_inner().unwrap()).unwrap();
+
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["file", "dangling", "loop", "to-file", "kept", "link"] {
+        member(&mut builder, name, EntryType::Directory, "", b"");
+        member(&mut builder, &format!("{name}/new"), EntryType::Regular, "", name.as_bytes());
+    }
+    member(&mut builder, "above/new", EntryType::Regular, "", b"above");
+    bench.extract_bytes(&builder.into_inner().unwrap()).unwrap();
+    bench.look(|root| {
+        let root = root.join("a/root");
+        for name in ["file", "dangling", "loop", "to-file", "above"] {
+            assert!(fs::symlink_metadata(root.join(name)).unwrap().is_dir(), "{name}");
+            assert_eq!(fs::read_to_string(root.join(name).join("new")).unwrap(), name);
+        }
+        assert_eq!(fs::read_to_string(root.join("kept/inside")).unwrap(), "old");
+        assert!(root.join("link").is_symlink());
+        assert_eq!(fs::read_to_string(root.join("kept/new")).unwrap(), "link");
+    });
+    let mut builder = tar::Builder::new(Vec::new());
+    member(&mut builder, "kept", EntryType::Regular, "", b"a file");
+    let error = bench.extract_bytes(&builder.into_inner().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("extracting \"kept\"") && error.contains("replacing"), "{error}");
+}
+
+#[test]
+fn a_hard_link_to_itself_or_to_nothing_leaves_the_file_there() {
+    let Some(bench) = Bench::new() else { return };
+    let tree = tempfile::tempdir().unwrap();
+    fs::write(tree.path().join("file"), "kept").unwrap();
+    let directory = tree.path().to_str().unwrap();
+    // As GNU tar writes a file with several names that it is told of twice, with a volume label.
+    fs::hard_link(tree.path().join("file"), tree.path().join("other")).unwrap();
+    let arguments = ["--label", "backup", "-C", directory, "-cf", "-", "file", "./file", "file"];
+    let archive = run("tar", &arguments).expect("GNU tar");
+    bench.extract_bytes(&archive).unwrap();
+    let mut builder = tar::Builder::new(Vec::new());
+    member(&mut builder, "./file", EntryType::Link, "/file", b"");
+    bench.extract_bytes(&builder.into_inner().unwrap()).unwrap();
+    let mut builder = tar::Builder::new(Vec::new());
+    member(&mut builder, "file", EntryType::Link, "missing", b"");
+    let error = bench.extract_bytes(&builder.into_inner().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("hard link to \"missing\", which is not there"), "{error}");
+    bench.look(|root| assert_eq!(fs::read_to_string(root.join("a/root/file")).unwrap(), "kept"));
 }
 
 #[test]

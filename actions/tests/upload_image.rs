@@ -215,6 +215,52 @@ fn a_server_that_does_not_want_it_is_quoted() {
 }
 
 #[test]
+fn a_redirect_is_no_success_and_tells_where_it_leads() {
+    let Some(bench) = Bench::new() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        // A POST is sent elsewhere, where a GET is answered well.
+        let mut statuses = ["301", "302", "303", "307"].into_iter();
+        for mut connection in listener.incoming().flatten() {
+            let mut first = [0; 4];
+            connection.peek(&mut first).unwrap();
+            if first == *b"GET " {
+                let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
+            let to = "Location: /login?token=s3cret\r\nContent-Length: 0\r\nConnection: close\r\n";
+            let answer = format!("HTTP/1.1 {} Moved\r\n{to}\r\n", statuses.next().unwrap());
+            treat(&connection, Manner::Answers(answer.leak()));
+        }
+    });
+    for status in ["301", "302", "303", "307"] {
+        let url = format!("http://{address}/image");
+        let error = bench.upload(&url, &json!({})).unwrap_err();
+        assert_eq!(error.class(), Class::InvalidInput, "{error}");
+        let error = error.to_string();
+        assert!(error.contains(&format!("answered {status}")), "{error}");
+        assert!(error.contains(&format!("sends to http://{address}/login")), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_tells_how_much_had_been_sent() {
+    let Some(bench) = Bench::new() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (connection, _) = listener.accept().unwrap();
+        BufReader::new(connection).read_exact(&mut [0; 300_000]).unwrap();
+    });
+    let error = bench.upload(&url, &json!({})).unwrap_err().to_string();
+    let sent = error.rsplit_once(", after ").and_then(|(_, sent)| sent.strip_suffix(" bytes"));
+    let sent: usize = sent.expect(&error).parse().unwrap();
+    assert!((256 << 10..=SIZE).contains(&sent), "{error}");
+}
+
+#[test]
 fn a_server_that_takes_or_says_nothing_is_given_up() {
     let Some(bench) = Bench::new() else { return };
     for (manner, says) in [
@@ -234,7 +280,7 @@ fn a_server_that_takes_or_says_nothing_is_given_up() {
     }
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = bench.upload(&format!("http://{gone}/"), &json!({})).unwrap_err().to_string();
-    assert!(error.contains("refused"), "{error}");
+    assert!(error.contains("refused") && !error.contains("after"), "{error}");
 }
 
 #[test]

@@ -12,8 +12,17 @@ use tar::{EntryType, GnuExtSparseHeader, Header};
 /// Everything in an archive is in blocks of so many bytes.
 const BLOCK: usize = 512;
 
-/// The longest name, or set of pax records, that is believed; bytes.
+/// How much in front of one member, names and pax records, is believed; bytes.
 const LONGEST: u64 = 1 << 20;
+
+/// How many ranges a sparse file may have.
+const MOST_EXTENTS: usize = 1 << 20;
+
+/// Digits of the largest number of 64 bits.
+const DIGITS: usize = 20;
+
+/// A name for the whole archive, in GNU's format (`tar --label`).
+const VOLUME_LABEL: u8 = b'V';
 
 /// Prefix of pax records that hold extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -116,6 +125,7 @@ impl<'r> Members<'r> {
     /// The next member; none at the archive's end mark.
     pub(super) fn next(&mut self) -> Result<Option<Member>> {
         let mut extra = Extra::default();
+        let mut described = 0_u64;
         loop {
             self.skip()?;
             let block = self.block()?;
@@ -124,13 +134,27 @@ impl<'r> Members<'r> {
             }
             let header = Header::from_byte_slice(&block);
             self.check(header)?;
-            let size = self.number(header.entry_size(), "size")?;
-            match header.entry_type() {
+            let size = self.size(header)?;
+            let kind = header.entry_type();
+            if kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink() {
+                described = described.saturating_add(size);
+                if described > LONGEST {
+                    return malformed(format!(
+                        "the names and records of one member have {described} bytes; expected no \
+                         more than {LONGEST}"
+                    ));
+                }
+            }
+            match kind {
                 EntryType::XHeader => self.records(size, &mut extra)?,
                 EntryType::GNULongName => extra.name = Some(self.text(size)?),
                 EntryType::GNULongLink => extra.link = Some(self.text(size)?),
                 // Comments, such as `git archive` makes them.
                 EntryType::XGlobalHeader => self.begin(size)?,
+                kind if kind.as_byte() == VOLUME_LABEL => {
+                    self.begin(size)?;
+                    (extra, described) = (Extra::default(), 0);
+                }
                 _ => return self.member(header, extra).map(Some),
             }
         }
@@ -149,7 +173,7 @@ impl<'r> Members<'r> {
     fn member(&mut self, header: &Header, extra: Extra) -> Result<Member> {
         let stored = match extra.size {
             Some(size) => size,
-            None => self.number(header.entry_size(), "size")?,
+            None => self.size(header)?,
         };
         let own_name = || header.path_bytes().into_owned();
         let mut name = extra.sparse.name.clone().or(extra.name).unwrap_or_else(own_name);
@@ -244,20 +268,23 @@ impl<'r> Members<'r> {
         };
         let size = self.number(gnu.real_size(), "size")?;
         let mut numbers = Vec::new();
-        let mut add = |block: &tar::GnuSparseHeader| -> io::Result<()> {
+        let add = |numbers: &mut Vec<u64>, block: &tar::GnuSparseHeader| -> io::Result<()> {
             if !block.is_empty() {
                 numbers.extend([block.offset()?, block.length()?]);
             }
             Ok(())
         };
-        gnu.sparse.iter().try_for_each(&mut add)?;
+        gnu.sparse.iter().try_for_each(|block| add(&mut numbers, block))?;
         let mut more = gnu.is_extended();
         while more {
+            if numbers.len() > 2 * MOST_EXTENTS {
+                return malformed(format!("a sparse file has more than {MOST_EXTENTS} ranges"));
+            }
             let mut block = GnuExtSparseHeader::new();
             // These blocks do not count as the file's.
             let bytes = self.block()?;
             block.as_mut_bytes().copy_from_slice(&bytes);
-            block.sparse().iter().try_for_each(&mut add)?;
+            block.sparse().iter().try_for_each(|block| add(&mut numbers, block))?;
             more = block.is_extended();
         }
         Ok((size, numbers))
@@ -265,6 +292,7 @@ impl<'r> Members<'r> {
 
     /// The map in front of a file's bytes: decimal numbers, one on a line, the first their count.
     fn map_in_data(&mut self) -> Result<Vec<u64>> {
+        const NO_LIST: &str = "the map of a sparse file is no list of numbers";
         let mut numbers = Vec::new();
         let mut digits = String::new();
         let mut block = [0; BLOCK];
@@ -272,14 +300,20 @@ impl<'r> Members<'r> {
             self.read_exact(&mut block)?;
             for byte in block {
                 if byte != b'\n' {
+                    if digits.len() == DIGITS {
+                        return malformed(NO_LIST);
+                    }
                     digits.push(char::from(byte));
                     continue;
                 }
                 let Ok(number) = std::mem::take(&mut digits).parse::<u64>() else {
-                    return malformed("the map of a sparse file is no list of numbers");
+                    return malformed(NO_LIST);
                 };
                 numbers.push(number);
-                if numbers.len() as u64 == 1 + 2 * numbers[0].min(LONGEST) {
+                if numbers[0] > MOST_EXTENTS as u64 {
+                    return malformed(format!("a sparse file has more than {MOST_EXTENTS} ranges"));
+                }
+                if numbers.len() as u64 == 1 + 2 * numbers[0] {
                     numbers.remove(0);
                     return Ok(numbers);
                 }
@@ -316,9 +350,6 @@ impl<'r> Members<'r> {
     }
 
     fn bytes(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > LONGEST {
-            return malformed(format!("a name or set of records has {size} bytes"));
-        }
         self.begin(size)?;
         let mut bytes = vec![0; size as usize];
         self.read_exact(&mut bytes)?;
@@ -383,6 +414,11 @@ impl<'r> Members<'r> {
         }
     }
 
+    /// A member's size by its own header, which some leave blank where there are no bytes.
+    fn size(&self, header: &Header) -> Result<u64> {
+        self.number(or_blank(&header.as_old().size, header.entry_size()), "size")
+    }
+
     fn number(&self, number: io::Result<u64>, what: &str) -> Result<u64> {
         number.or_else(|_| {
             malformed(format!("a header's {what} is no number, before {}", self.offset))
@@ -444,7 +480,9 @@ fn time(value: &[u8]) -> Result<(i64, u32)> {
     match (whole.parse::<i64>(), digits.parse::<u32>()) {
         (Ok(seconds), Ok(0)) => Ok((seconds, 0)),
         (Ok(seconds), Ok(nanoseconds)) if !whole.starts_with('-') => Ok((seconds, nanoseconds)),
-        (Ok(seconds), Ok(nanoseconds)) => Ok((seconds - 1, 1_000_000_000 - nanoseconds)),
+        (Ok(seconds), Ok(nanoseconds)) => {
+            Ok((seconds.saturating_sub(1), 1_000_000_000 - nanoseconds))
+        }
         _ => malformed(format!("pax record mtime {text:?} is no time")),
     }
 }
@@ -498,7 +536,114 @@ mod tests {
         assert_eq!(time(b"12.5").unwrap(), (12, 500_000_000));
         assert_eq!(time(b"-1.25").unwrap(), (-2, 750_000_000));
         assert_eq!(time(b"-1").unwrap(), (-1, 0));
+        assert_eq!(time(b"-9223372036854775808.5").unwrap(), (i64::MIN, 500_000_000));
         assert!(time(b"noon").is_err());
+    }
+
+    /// A header with as many bytes behind it as it says.
+    fn member(kind: EntryType, name: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(kind);
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        let padding = vec![0; bytes.len().next_multiple_of(BLOCK) - bytes.len()];
+        [header.as_bytes(), bytes, &padding].concat()
+    }
+
+    fn record(key: &str, value: &str) -> Vec<u8> {
+        let rest = format!(" {key}={value}\n");
+        let digits = |length: usize| length.to_string().len();
+        let mut length = rest.len() + 1;
+        while length != rest.len() + digits(length) {
+            length = rest.len() + digits(length);
+        }
+        format!("{length}{rest}").into_bytes()
+    }
+
+    fn cause(mut reader: impl Read) -> String {
+        let mut members = Members::new(&mut reader);
+        loop {
+            match members.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("expected an archive that is refused"),
+                Err(Trouble::Malformed(cause)) => return cause,
+                Err(Trouble::Io(error)) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_member_is_bounded_however_it_is_cut_up() {
+        let attribute = record("SCHILY.xattr.user.a", &"x".repeat(600 << 10));
+        let half = member(EntryType::XHeader, "x", &attribute);
+        let name = member(EntryType::GNULongName, "l", &[b'n'; 600 << 10]);
+        let file = member(EntryType::Regular, "file", b"");
+        let end = [0; BLOCK];
+        for parts in [[&half[..], &half], [&half, &name], [&name, &name]] {
+            let cause = cause(&[parts[0], parts[1], &file, &end].concat()[..]);
+            assert!(cause.contains("the names and records of one member have"), "{cause}");
+        }
+        // That is of each member, not of all.
+        let two = [&half[..], &file, &half, &file, &end].concat();
+        assert_eq!(drain(&two).unwrap(), 2);
+    }
+
+    #[test]
+    fn the_map_of_a_sparse_file_is_bounded_in_both_of_its_formats() {
+        let sparse = [record("GNU.sparse.major", "1"), record("GNU.sparse.realsize", "9")].concat();
+        let header = member(EntryType::XHeader, "x", &sparse);
+        for (map, says) in [
+            (vec![b'1'; 1 << 20], "no list of numbers"),
+            ([&b"1048577\n"[..], &[b'0'; 1 << 20]].concat(), "more than 1048576 ranges"),
+        ] {
+            let file = member(EntryType::Regular, "file", &map);
+            let cause = cause(&[&header[..], &file].concat()[..]);
+            assert!(cause.contains(says), "{cause}");
+        }
+
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.isextended = [1];
+        gnu.realsize = *b"00000000011\0";
+        header.set_cksum();
+        let mut block = GnuExtSparseHeader::new();
+        for extent in &mut block.sparse {
+            (extent.offset, extent.numbytes) = (*b"00000000001\0", *b"00000000001\0");
+        }
+        block.isextended = [1];
+        // As many blocks as ranges, which is far more than are looked at.
+        let blocks = Repeat { block: *block.as_bytes(), left: MOST_EXTENTS * BLOCK };
+        let cause = cause(header.as_bytes().chain(blocks));
+        assert!(cause.contains("more than 1048576 ranges"), "{cause}");
+    }
+
+    /// The same block over and over.
+    struct Repeat {
+        block: [u8; BLOCK],
+        left: usize,
+    }
+
+    impl Read for Repeat {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let at = (BLOCK - self.left % BLOCK) % BLOCK;
+            let step = into.len().min(BLOCK - at).min(self.left);
+            into[..step].copy_from_slice(&self.block[at..at + step]);
+            self.left -= step;
+            Ok(step)
+        }
+    }
+
+    #[test]
+    fn a_label_of_the_whole_archive_is_passed_over_with_its_blank_size() {
+        let mut label = Header::new_gnu();
+        label.set_path("label").unwrap();
+        label.set_entry_type(EntryType::new(VOLUME_LABEL));
+        label.as_old_mut().size = [0; 12];
+        label.set_cksum();
+        assert_eq!(drain(&[label.as_bytes(), &archive()[..]].concat()).unwrap(), 2);
     }
 
     proptest! {

@@ -107,7 +107,7 @@ impl Tree {
             path: path.to_owned(),
             cause: errno.into(),
         };
-        let directory = directory(root, path).map_err(failed)?;
+        let directory = directory(root, path, Obstacle::Stays).map_err(failed)?;
         let root = root.below(directory);
         Ok(Self { root, directories: Vec::new(), last: None, bytes: 0, refused: Vec::new() })
     }
@@ -124,16 +124,14 @@ impl Tree {
         if let Kind::Directory = member.kind {
             self.make_directory(&parent, name, member)?;
             self.directories.push((path.clone(), member.mode, member.mtime));
+        } else if let Kind::Hardlink(target) = &member.kind {
+            self.link(&parent, name, target)?;
         } else {
-            match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(doing("replacing what is there")(errno)),
-            }
+            remove(&parent, name).map_err(doing("replacing what is there"))?;
             match &member.kind {
                 Kind::File { size, extents } => {
                     self.write(&parent, name, member, (*size, extents), bytes)?;
                 }
-                Kind::Hardlink(target) => self.link(&parent, name, target)?,
                 _ => self.make_special(&parent, name, member)?,
             }
         }
@@ -171,15 +169,21 @@ impl Tree {
     fn parent(&mut self, path: &Path) -> Result<OwnedFd> {
         match self.last.take() {
             Some((last, directory)) if last == path => Ok(directory),
-            _ => directory(&self.root, path).map_err(doing("making the directories above it")),
+            _ => directory(&self.root, path, Obstacle::Goes)
+                .map_err(doing("making the directories above it")),
         }
     }
 
     fn make_directory(&mut self, parent: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
-        match mkdirat(parent, name, UNDESCRIBED) {
-            // A link to a directory does as well: systems have /bin and /lib as links.
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(doing("making the directory")(errno)),
+        let path = inside(&member.name)?;
+        // A link to a directory does as well: systems have /bin and /lib as links.
+        match self.root.open_directory(&path) {
+            Ok(_) => {}
+            Err(errno) if is_no_directory(errno) => {
+                remove(parent, name).map_err(doing("replacing what is there"))?;
+                mkdirat(parent, name, UNDESCRIBED).map_err(doing("making the directory"))?;
+            }
+            Err(errno) => return Err(doing("opening the directory")(errno)),
         }
         self.own(member)
     }
@@ -236,14 +240,21 @@ impl Tree {
         let path = inside(target)?;
         let of = path.file_name().ok_or_else(missing)?;
         let above = path.parent().unwrap_or(Path::new(""));
-        let linked = self
-            .root
-            .open_directory(above)
-            .and_then(|directory| linkat(&directory, of, parent, name, AtFlags::empty()));
-        match linked {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Err(missing()),
-            linked => linked.map_err(doing("linking it")),
+        let found = self.root.open_directory(above).and_then(|directory| {
+            let found = fstatat(&directory, of, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            Ok((directory, found))
+        });
+        let (directory, found) = match found {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(missing()),
+            found => found.map_err(doing("looking at what it is a link to"))?,
+        };
+        match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Already one and the same, such as a link to itself, which GNU tar makes of a file that it
+            // was told of twice.
+            Ok(here) if (here.st_dev, here.st_ino) == (found.st_dev, found.st_ino) => return Ok(()),
+            _ => remove(parent, name).map_err(doing("replacing what is there"))?,
         }
+        linkat(&directory, of, parent, name, AtFlags::empty()).map_err(doing("linking it"))
     }
 
     fn make_special(&self, parent: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
@@ -317,10 +328,17 @@ fn inside(name: &[u8]) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What becomes of something that is where a directory has to be, and is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    Stays,
+    Goes,
+}
+
 /// A directory of the tree, made with those above it where they are not there.
-fn directory(root: &Root, path: &Path) -> nix::Result<OwnedFd> {
+fn directory(root: &Root, path: &Path, obstacle: Obstacle) -> nix::Result<OwnedFd> {
     match root.open_directory(path) {
-        Err(Errno::ENOENT) => {}
+        Err(errno) if is_no_directory(errno) => {}
         opened => return opened,
     }
     let mut so_far = PathBuf::new();
@@ -329,11 +347,16 @@ fn directory(root: &Root, path: &Path) -> nix::Result<OwnedFd> {
         let Component::Normal(name) = component else { continue };
         so_far.push(name);
         directory = match root.open_directory(&so_far) {
-            Err(Errno::ENOENT) => {
-                // A link to nothing is there by name, and is no directory.
-                let is_link = fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
-                if is_link {
-                    return Err(Errno::ENOTDIR);
+            Err(errno) if is_no_directory(errno) => {
+                match obstacle {
+                    Obstacle::Goes => remove(&directory, name)?,
+                    // A link to nothing is there by name, and is no directory.
+                    Obstacle::Stays
+                        if fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() =>
+                    {
+                        return Err(Errno::ENOTDIR);
+                    }
+                    Obstacle::Stays => {}
                 }
                 mkdirat(&directory, name, UNDESCRIBED)?;
                 root.open_directory(&so_far)?
@@ -342,6 +365,20 @@ fn directory(root: &Root, path: &Path) -> nix::Result<OwnedFd> {
         };
     }
     Ok(directory)
+}
+
+/// Whether nothing, or something else, is where a directory was to be opened: a file, or a link that
+/// leads to none or nowhere.
+fn is_no_directory(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)
+}
+
+/// Removes what has a name, if there is something. Directories stay, and are an error.
+fn remove(parent: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+    match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Writes bytes, and leaves holes where whole blocks of them are zero.

@@ -42,6 +42,11 @@ pub(crate) fn run(params: &Bottlerocket, context: &Context) -> Result<Done, crat
     let (target, system) = target(params, context)?;
     let params = &*with_user_data_that_is_there(params, &target, context)?;
     let files = prove::prove(params, system, context)?;
+    if files.leaves_name_servers {
+        let message = "the lease's name servers are left out: they belong into user-data, of which the \
+                       job has none, and the system has read its own already";
+        context.sink.warning(message.into());
+    }
     if let Some(params) = &params.secure_boot {
         secure_boot::check(params, context)?;
     }
@@ -104,6 +109,11 @@ pub(crate) fn explain(
         refuse(&mut explanation, secure_boot::check(params, context))?;
     }
     let files = refuse(&mut explanation, prove::prove(params, system, context))?;
+    if files.as_ref().is_some_and(|files| files.leaves_name_servers) {
+        let message = "the lease's name servers go into the user data that is there, if the system has \
+                       not booted yet; if it has, they are left out";
+        context.sink.warning(message.into());
+    }
     for (name, content) in files.iter().flat_map(prove::Files::iter) {
         explanation.files.push(FileSeen { name: name.into(), size: content.len() as u64 });
     }

@@ -34,6 +34,8 @@ pub(super) struct Files {
     pub(super) net: Option<Vec<u8>>,
     /// `bootconfig.data`, with its trailer.
     pub(super) bootconfig: Option<Vec<u8>>,
+    /// Whether a lease brings name servers, and there is no user data for them to go into.
+    pub(super) leaves_name_servers: bool,
 }
 
 /// Without contents, which may be secret.
@@ -76,10 +78,13 @@ pub(super) fn prove(
     let net = net.map(|net| net.bytes);
     let model = net.as_ref().and_then(|net| findings.net(net, params));
     let boot = boot.and_then(|boot| findings.boot(boot));
-    let user_data = match user_data {
-        None if dns != Dns::default() => none_yet(system, context),
-        given => given,
+    let has_no_place = user_data.is_none() && dns != Dns::default();
+    let user_data = match system {
+        // A new system has none yet; one that is installed has most likely read its own.
+        System::New if has_no_place => Some(Vec::new()),
+        _ => user_data,
     };
+    let leaves_name_servers = has_no_place && user_data.is_none();
     let options = Options {
         variant: params.variant().and_then(Variant::of_image),
         os_version: params.os_version().cloned(),
@@ -106,7 +111,8 @@ pub(super) fn prove(
     };
     let bootconfig = boot.and_then(|boot| findings.packed(&boot.text));
     findings.judge(params.strict, context)?;
-    Ok(Files { user_data: user_data.map(|data| data.bytes), net, bootconfig })
+    let user_data = user_data.map(|data| data.bytes);
+    Ok(Files { user_data, net, bootconfig, leaves_name_servers })
 }
 
 /// A boot configuration as a job gives it.
@@ -167,20 +173,6 @@ fn given_user_data(params: &UserData, context: &Context) -> Result<Vec<u8>, crat
             .map_err(|cause| Error::Content { file: USER_DATA, cause })?),
         UserData { url: Some(url), .. } => wanted.read(url, context),
         UserData { metadata, .. } => wanted.ask(metadata, context),
-    }
-}
-
-/// What name servers are added to where a job has no user data: a new system has none yet, an
-/// installed one has read its own already.
-fn none_yet(system: System, context: &Context) -> Option<Vec<u8>> {
-    match system {
-        System::New => Some(Vec::new()),
-        System::Installed => {
-            let message = "the lease's name servers are left out: they belong into user-data, of \
-                           which the job has none";
-            context.sink.warning(message.into());
-            None
-        }
     }
 }
 

@@ -3,6 +3,9 @@
 //! Beside `os.img.zst` that is `os.img.zst.bmap` or `os.img.bmap`, as for `bmaptool`. One that a job
 //! names has to be there. One that is found has to be the image's own all the same: to go on without
 //! it is for the job to say, since a map that does not fit tells of a mistake that somebody made.
+//!
+//! A map is of a disk, and so is one that is named for a qcow2 image. One beside such an image may be
+//! of the file just as well, and is passed over.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +47,23 @@ pub(super) fn find(
         ));
     }
     Ok(map.map(Arc::new))
+}
+
+/// What is left of a map that was found, once the image has shown itself as qcow2.
+pub(super) fn of_qcow2(
+    image: &Image,
+    map: Option<Arc<BlockMap>>,
+    context: &Context,
+) -> Option<Arc<BlockMap>> {
+    if let (Some(map), None) = (&map, &image.bmap) {
+        context.info(format!(
+            "passing over the block map {}: the image beside it is qcow2, and only a map that the \
+             job names (image.bmap) is taken for one of the disk in it",
+            map.place()
+        ));
+        return None;
+    }
+    map
 }
 
 fn given(

@@ -165,22 +165,23 @@ fn see_image(
     seen.served = source.total();
     seen.digests = digests(DigestOf::Served, &served);
     seen.digests.extend(digests(DigestOf::Image, &whole));
-    let map = refusals.unless(block_map::find(image, &*source, context, &stop))?.flatten();
-    seen.map = map
-        .as_ref()
-        .map(|map| MapSeen { place: map.place().to_owned(), mapped: map.mapped_size() });
+    let mut map = refusals.unless(block_map::find(image, &*source, context, &stop))?.flatten();
     let mut preview = image::preview(source, &stop, &*context.sink);
     // The preview cancels its own stop only.
     context.check()?;
     let mut is_qcow2 = false;
-    if preview.as_ref().is_err_and(image::Error::is_qcow2) && image.tuf.is_none() {
+    if preview.as_ref().is_err_and(image::Error::is_qcow2) && source::may_be_qcow2(image) {
         is_qcow2 = true;
+        map = block_map::of_qcow2(image, map, context);
         let stop = context.stop.child();
         let opened = refusals.unless(source::open_qcow2(image, context, &stop))?;
         let Some(opened) = opened else { return Ok((seen, None)) };
         preview = image::preview(opened.source, &stop, &*context.sink);
         context.check()?;
     }
+    seen.map = map
+        .as_ref()
+        .map(|map| MapSeen { place: map.place().to_owned(), mapped: map.mapped_size() });
     let preview = preview.map_err(Error::from);
     let Some(preview) = refusals.unless(preview)? else { return Ok((seen, None)) };
     seen.format = Some(if is_qcow2 { QCOW2 } else { preview.format }.to_owned());

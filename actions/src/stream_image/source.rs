@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use nibs_job::params::{Image, Tuf};
-use nibs_job::{Location, Secret};
+use nibs_job::params::{Image, ImageFormat, Tuf};
+use nibs_job::{Location, OciReference, Secret};
 use url::Url;
 
 use super::tuf;
@@ -68,20 +68,7 @@ pub(crate) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Open
             if reference.plain_http && image.password.is_some() {
                 context.sink.warning(in_plain_text(reference, "oci"));
             }
-            let fetch = fetch(image, Vec::new(), context, stop)?;
-            let registry = Registry::new(reference.clone(), credentials(image));
-            let layer = registry.resolve(&fetch)?;
-            let asked = *served.sha256.get_or_insert(layer.sha256);
-            if asked != layer.sha256 {
-                return Err(Error::Image(image::Error::Registry {
-                    reference: reference.to_string(),
-                    cause: format!(
-                        "expected a layer with sha256 {asked}, the manifest has {}",
-                        layer.sha256
-                    ),
-                }));
-            }
-            layer.fetch.open()?
+            layer(image, reference, &mut served, context, stop)?.open()?
         }
         mirrors => {
             let http = |location: &Location| match location {
@@ -99,18 +86,21 @@ pub(crate) fn open(image: &Image, context: &Context, stop: &Stop) -> Result<Open
     Ok(Opened { source, served, whole, at_least, stop: stop.clone() })
 }
 
-/// Asks for the disk in a qcow2 image, as which the image has shown itself. Not for one of a TUF
+/// Whether the disk in an image is taken where that shows itself as qcow2. Not in one of a TUF
 /// repository.
+pub(crate) fn may_be_qcow2(image: &Image) -> bool {
+    image.tuf.is_none() && image.format != Some(ImageFormat::Raw)
+}
+
+/// Asks for the disk in a qcow2 image, as which the image has shown itself.
 pub(crate) fn open_qcow2(image: &Image, context: &Context, stop: &Stop) -> Result<Opened, Error> {
     let mut served = Expected { sha256: image.sha256, sha512: image.sha512 };
     let whole = Expected { sha256: image.uncompressed_sha256, sha512: image.uncompressed_sha512 };
     let place = match image.locations() {
         [Location::File(path)] => Place::Local(path.clone()),
         [Location::Oci(reference)] => {
-            let fetch = fetch(image, Vec::new(), context, stop)?;
-            let layer = Registry::new(reference.clone(), credentials(image)).resolve(&fetch)?;
-            served.sha256 = Some(layer.sha256);
-            Place::Http(Box::new(layer.fetch))
+            let layer = layer(image, reference, &mut served, context, stop)?;
+            Place::Http(Box::new(layer))
         }
         mirrors => {
             let urls = mirrors.iter().filter_map(|location| match location {
@@ -129,6 +119,30 @@ pub(crate) fn open_qcow2(image: &Image, context: &Context, stop: &Stop) -> Resul
     let at_least = source.total();
     let served = Expected::default();
     Ok(Opened { source, served, whole, at_least, stop: stop.clone() })
+}
+
+/// Finds the layer of a registry that the image is. Its digest is what the bytes have to have, and
+/// what the job says of them, if it says anything: a tag may lead elsewhere whenever it is asked.
+fn layer(
+    image: &Image,
+    reference: &OciReference,
+    served: &mut Expected,
+    context: &Context,
+    stop: &Stop,
+) -> Result<Fetch, Error> {
+    let fetch = fetch(image, Vec::new(), context, stop)?;
+    let layer = Registry::new(reference.clone(), credentials(image)).resolve(&fetch)?;
+    let asked = *served.sha256.get_or_insert(layer.sha256);
+    if asked != layer.sha256 {
+        return Err(Error::Image(image::Error::Registry {
+            reference: reference.to_string(),
+            cause: format!(
+                "expected a layer with sha256 {asked}, the manifest has {}",
+                layer.sha256
+            ),
+        }));
+    }
+    Ok(layer.fetch)
 }
 
 /// Finds the image in its repository, whose digest of it goes beside those of the job.

@@ -13,6 +13,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::loop_device::Loop;
+use super::qcow2::qcow2;
 use super::support::*;
 
 const MIB: u64 = 1 << 20;
@@ -258,4 +259,31 @@ fn a_disk_is_installed_by_a_map_that_bmaptool_made() {
     let text = done.unwrap_err().to_string();
     assert!(text.contains(&other.display().to_string()) && text.contains("another one"), "{text}");
     assert!(!MemoryDisk::holding(device.bytes()).has_table());
+}
+
+#[test]
+fn a_map_of_the_disk_in_a_qcow2_image_is_used_where_the_job_names_it_and_not_found_beside_it() {
+    let Some(device) = Loop::attach(SIZE, &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(SIZE);
+    let Some(bytes) = qcow2(&image, &["-c"]) else { return };
+    let (served, map) = (folder.path().join("os.qcow2"), folder.path().join("disk.bmap"));
+    std::fs::write(&served, bytes).unwrap();
+    std::fs::write(&map, map_text(&image)).unwrap();
+    let (done, _) = device.run(&served, &json!({ "bmap": map }));
+    done.unwrap();
+    assert_installed(&device.bytes(), &image, &idle());
+
+    let beside = folder.path().join("os.qcow2.bmap");
+    std::fs::rename(&map, &beside).unwrap();
+    let (done, ears) = device.run(&served, &json!({}));
+    done.unwrap();
+    assert!(device.bytes() == image);
+    let log = ears.log.lock().unwrap().join("\n");
+    assert!(log.contains(&format!("passing over the block map {}", beside.display())), "{log}");
+
+    // What it is held against is the disk.
+    std::fs::write(&map, map_text(&vec![1; SIZE])).unwrap();
+    let text = device.run(&served, &json!({ "bmap": map })).0.unwrap_err().to_string();
+    assert!(text.contains(&map.display().to_string()) && text.contains("another one"), "{text}");
 }

@@ -20,8 +20,13 @@ impl Request {
 
     /// The first byte that it asks for.
     pub(crate) fn start(&self) -> usize {
-        let range = self.header("range").and_then(|range| range.strip_prefix("bytes="));
-        range.and_then(|range| range.split_once('-')?.0.parse().ok()).unwrap_or(0)
+        self.range().map_or(0, |(start, _)| start)
+    }
+
+    /// The first byte that it asks for, and the last one if it names that.
+    fn range(&self) -> Option<(usize, Option<usize>)> {
+        let (start, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((start.parse().ok()?, last.parse().ok()))
     }
 }
 
@@ -51,11 +56,10 @@ impl Answer {
 
     /// The part of a body that is asked for.
     pub(crate) fn part(request: &Request, body: &[u8]) -> Self {
-        match request.start() {
-            0 => Self::ok(body),
-            start => Self { status: 206, ..Self::ok(&body[start..]) }
-                .with("Content-Range", format!("bytes {start}-{}/{}", body.len() - 1, body.len())),
-        }
+        let Some((start, last)) = request.range() else { return Self::ok(body) };
+        let last = last.unwrap_or(usize::MAX).min(body.len() - 1);
+        Self { status: 206, ..Self::ok(&body[start..=last]) }
+            .with("Content-Range", format!("bytes {start}-{last}/{}", body.len()))
     }
 }
 

@@ -42,6 +42,9 @@ impl ExtractArchive {
         if self.archive.bmap.is_some() {
             return Err("archive.bmap: an archive has no block map".into());
         }
+        if self.archive.format.is_some() {
+            return Err("archive.format: an archive is told by its first bytes".into());
+        }
         let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
         if !self.path.is_absolute() || !self.path.components().all(plain) {
             return Err(format!("path {:?} must be absolute and hold no `..`", self.path));

@@ -24,7 +24,8 @@ const NO_MAP: &str = "none";
 
 /// An image: where it is and how its bytes are proven.
 ///
-/// Its compression (none, lz4, gzip, xz, zstd, bzip2) is told by its first bytes, never by a name.
+/// Its compression (none, lz4, gzip, xz, zstd, bzip2), and whether it is qcow2, are told by its first
+/// bytes, never by a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(
@@ -60,6 +61,9 @@ pub struct Image {
     /// `none`. Default: the one that is found beside the image, if any is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmap: Option<Bmap>,
+    /// `raw`: an image that is qcow2 by its first bytes is refused. Default: the disk in it is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<ImageFormat>,
     /// How long the transfer may bring no byte before it has failed.
     #[serde(default = "default_stall_timeout")]
     pub stall_timeout: Span,
@@ -100,6 +104,15 @@ pub struct Image {
     /// Hosts, domains and networks that no proxy is asked for, with commas between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_proxy: Option<String>,
+}
+
+/// What an image has to be, whatever its first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageFormat {
+    /// A disk's own bytes, plain or compressed.
+    Raw,
 }
 
 /// Which block map is used.

@@ -38,7 +38,7 @@ pub use boot_order::{BootOrder, BootPolicy};
 pub use bottlerocket::{Bootconfig, Bottlerocket, Duplicates, Net, NetFrom, SecureBoot, UserData};
 pub use disk::{DiskSelector, Pick};
 pub use extract_archive::ExtractArchive;
-pub use image::{Bmap, DEFAULT_STALL_TIMEOUT, Image, MAX_CONNECTIONS};
+pub use image::{Bmap, DEFAULT_STALL_TIMEOUT, Image, ImageFormat, MAX_CONNECTIONS};
 pub use kexec::Kexec;
 pub use layout::{
     Format, MakeFilesystem, NewPartition, PartitionDisk, PartitionUse, TableKind, WipeDisk,

@@ -241,7 +241,17 @@ fn an_installed_system_gets_no_user_data_for_name_servers_alone() {
     let params = json!({ "net": { "from": "lease" } });
     let files = bench.prove_with(params, System::Installed, &leased(&bench)).unwrap();
     assert!(files.user_data.is_none() && files.net.is_some());
-    assert!(bench.warnings()[0].contains("name servers are left out"));
+    assert!(files.leaves_name_servers);
+    // What a run does with them, it knows once it has looked at the disk.
+    let params = decode(json!({ "disk": { "path": "/dev/vda" }, "net": { "from": "lease" } }));
+    let told = super::super::explain(&params, &leased(&bench)).unwrap();
+    let names: Vec<_> = told.files.iter().map(|file| &*file.name).collect();
+    assert_eq!((names, told.refusals), (vec!["net.toml"], vec![]));
+    let warning = &told.warnings[..];
+    assert!(
+        matches!(warning, [said] if said.contains("go into the user data that is there, if the system has not booted yet")),
+        "{warning:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! read in any order: over HTTP, by ranges of one version of it. What the file lacks is zeros.
 //!
 //! A digest of the file cannot be taken on the way: where the job has one, the file is read once more
-//! before. A digest of the disk is taken by the engine as ever.
+//! before, and has to stay what it was then. A digest of the disk is taken by the engine as ever.
 
 mod file;
 mod header;

@@ -114,6 +114,7 @@ mod tests {
             (&[("TARFILE_CHECKSUM", SHA256)], "TARFILE_CHECKSUM: expected sha256:…"),
             (&[("TARFILE_CHECKSUM", "sha256:12")], "TARFILE_CHECKSUM: \"12\" is not a digest"),
             (&[proven, ("DEST_DISK", "")], "DEST_DISK is missing"),
+            (&[proven, ("DISK_WWN", "0x5")], "DISK_WWN: DEST_DISK is the path of a partition"),
             (&[proven, ("FS_TYPE", "ntfs")], "FS_TYPE: name `ntfs` is not known"),
             (&[proven, ("DEST_PATH", "/a/../..")], "path \"/a/../..\" must be absolute"),
             (

@@ -2,7 +2,8 @@
 //!
 //! Which of the two it is, is told by its first bytes; a raw one may be compressed. `EXTRA_ARGS` are
 //! those of `qemu-img convert`: what is about how it works is passed over, what would change the
-//! result is refused.
+//! result is refused. With `-f raw` so is an image that shows itself as qcow2: it would be written as
+//! it is.
 
 use nibs_job::Task;
 
@@ -14,8 +15,9 @@ const FLAGS: [&str; 6] = ["-p", "-q", "-W", "-n", "-U", "--target-is-zero"];
 const OPTIONS: [&str; 5] = ["-m", "-t", "-T", "-S", "-r"];
 
 /// Formats that can be read, and in which a disk can be written.
-const SOURCES: [&str; 2] = ["raw", "qcow2"];
-const TARGETS: [&str; 2] = ["host_device", "raw"];
+const RAW: &str = "raw";
+const SOURCES: [&str; 2] = [RAW, "qcow2"];
+const TARGETS: [&str; 2] = ["host_device", RAW];
 
 pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
     let mut variables = Variables::of(inputs);
@@ -27,7 +29,9 @@ pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
             TARGETS.join(" or ")
         )));
     }
-    check(variables.text("EXTRA_ARGS").unwrap_or_default())?;
+    if let Some(RAW) = source(variables.text("EXTRA_ARGS").unwrap_or_default())? {
+        variables.put("EXTRA_ARGS", "image.format", RAW);
+    }
     image::image(&mut variables)?;
     let (user, password) = (("IMG_USERNAME", "image.username"), ("IMG_PASSWORD", "image.password"));
     image::credentials(&mut variables, user, password)?;
@@ -36,7 +40,9 @@ pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
     variables.task("stream-image")
 }
 
-fn check(arguments: &str) -> Result<(), BadInput> {
+/// The format that the arguments say the image has, if they say it.
+fn source(arguments: &str) -> Result<Option<&str>, BadInput> {
+    let mut said = None;
     let mut words = arguments.split_whitespace();
     while let Some(word) = words.next() {
         if FLAGS.contains(&word) {
@@ -46,7 +52,8 @@ fn check(arguments: &str) -> Result<(), BadInput> {
         if OPTIONS.contains(&word) && value.is_some() {
             continue;
         }
-        if word != "-f" || !value.is_some_and(|format| SOURCES.contains(&format)) {
+        said = value.filter(|format| word == "-f" && SOURCES.contains(format));
+        if said.is_none() {
             return Err(BadInput(format!(
                 "EXTRA_ARGS: {word:?} is not taken; expected -f raw, -f qcow2, {}, or {} with a value",
                 FLAGS.join(", "),
@@ -54,7 +61,7 @@ fn check(arguments: &str) -> Result<(), BadInput> {
             )));
         }
     }
-    Ok(())
+    Ok(said)
 }
 
 #[cfg(test)]
@@ -79,6 +86,14 @@ mod tests {
             let made = translated(translate, &[&BASIC[..], more].concat());
             assert_eq!(made, Ok(Task::decode("stream-image", with.clone()).unwrap()), "{more:?}");
         }
+    }
+
+    #[test]
+    fn an_image_that_is_said_to_be_raw_is_not_converted() {
+        let image = json!({ "url": "http://h/os.qcow2", "format": "raw" });
+        let with = json!({ "image": image, "disk": { "path": "/dev/disk/by-id/nvme-x" } });
+        let made = translated(translate, &[&BASIC[..], &[("EXTRA_ARGS", "-f raw -W")]].concat());
+        assert_eq!(made, Ok(Task::decode("stream-image", with).unwrap()));
     }
 
     #[test]

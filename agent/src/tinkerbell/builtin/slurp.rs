@@ -23,7 +23,7 @@ pub(super) fn translate(inputs: Inputs<'_>) -> Result<Task, BadInput> {
     image::proxies(&mut variables, ["http-proxy", "https-proxy", "no-proxy"]);
     match target::device(&variables, "SOURCE_DISK")? {
         Some(path) => variables.put("SOURCE_DISK", "disk.path", path),
-        None if target::selects(&variables) => {}
+        None if target::selecting(&variables).is_some() => {}
         None => {
             return Err(BadInput(
                 "SOURCE_DISK is missing: which disk is sent, such as /dev/sda".into(),

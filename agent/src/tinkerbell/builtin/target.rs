@@ -21,7 +21,7 @@ const DEVICES: &str = "/dev/";
 pub(super) fn disk(variables: &mut Variables<'_>) -> Result<(), BadInput> {
     if let Some(path) = device(variables, "DEST_DISK")? {
         variables.put("DEST_DISK", "disk.path", path);
-    } else if !selects(variables) {
+    } else if selecting(variables).is_none() {
         return Err(missing());
     }
     selectors(variables)
@@ -40,9 +40,9 @@ pub(super) fn device<'a>(
     }
 }
 
-/// Whether any variable chooses among disks.
-pub(super) fn selects(variables: &Variables<'_>) -> bool {
-    SELECTORS.iter().any(|(name, _)| variables.text(name).is_some())
+/// A variable that says something and chooses among disks, if there is any.
+pub(super) fn selecting(variables: &Variables<'_>) -> Option<&'static str> {
+    SELECTORS.iter().map(|(name, _)| *name).find(|name| variables.text(name).is_some())
 }
 
 /// Takes over what chooses among disks.

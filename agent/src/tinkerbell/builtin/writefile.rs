@@ -26,6 +26,7 @@ const PARTITIONS: [(&str, &str); 3] = [
     ("PARTITION_TYPE_GUID", "partition.type-guid"),
     ("PARTITION_LABEL", "partition.label"),
 ];
+const NUMBER: &str = "PARTITION_NUMBER";
 
 /// What says what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,20 +153,29 @@ fn write(
 /// The partition, by its path or by what it is.
 pub(super) fn partition(variables: &mut Variables<'_>) -> Result<(), BadInput> {
     if let Some(path) = target::device(variables, "DEST_DISK")? {
+        // A path may be of what is on no disk, so nothing is held against it.
+        let mut names = [NUMBER].into_iter().chain(PARTITIONS.map(|(name, _)| name));
+        let says = |name: &&str| variables.text(name).is_some();
+        if let Some(other) = names.find(says).or(target::selecting(variables)) {
+            return Err(BadInput(format!(
+                "{other}: DEST_DISK is the path of a partition, {path:?}; expected either that or \
+                 what chooses among disks and partitions"
+            )));
+        }
         variables.put("DEST_DISK", "partition.path", path);
         return Ok(());
     }
     variables.copy(&PARTITIONS);
-    if let Some(text) = variables.text("PARTITION_NUMBER") {
-        let number: u32 = text.parse().map_err(|_| {
-            BadInput(format!("PARTITION_NUMBER: expected a number from 1, found {text:?}"))
-        })?;
-        variables.put("PARTITION_NUMBER", "partition.number", number);
+    if let Some(text) = variables.text(NUMBER) {
+        let number: u32 = text
+            .parse()
+            .map_err(|_| BadInput(format!("{NUMBER}: expected a number from 1, found {text:?}")))?;
+        variables.put(NUMBER, "partition.number", number);
     } else if PARTITIONS.iter().all(|(name, _)| variables.text(name).is_none()) {
         let others = PARTITIONS.map(|(name, _)| name).join(", ");
         return Err(BadInput(format!(
             "DEST_DISK is missing: which partition is written, such as /dev/sda1; or one of \
-             PARTITION_NUMBER, {others}"
+             {NUMBER}, {others}"
         )));
     }
     target::selectors(variables)
@@ -192,15 +202,12 @@ fn bottlerocket(
             "DEST_PATH: {by} is about Bottlerocket's {expected}, found {path:?}"
         )));
     }
-    match target::device(variables, "DEST_DISK")? {
-        Some(partition) => {
-            let disk = split_partition_path(Path::new(partition)).map(|(disk, _)| disk);
-            let disk = disk.map_or(partition.into(), |disk| disk.to_string_lossy().into_owned());
-            variables.put("DEST_DISK", "disk.path", disk);
-            Ok(())
-        }
-        None => target::selectors(variables),
+    if let Some(partition) = target::device(variables, "DEST_DISK")? {
+        let disk = split_partition_path(Path::new(partition)).map(|(disk, _)| disk);
+        let disk = disk.map_or(partition.into(), |disk| disk.to_string_lossy().into_owned());
+        variables.put("DEST_DISK", "disk.path", disk);
     }
+    target::selectors(variables)
 }
 
 #[cfg(test)]
@@ -254,6 +261,30 @@ mod tests {
         let partition = json!({ "number": 3, "label": "root" });
         let with = json!({ "disk": { "serial": "S1" }, "partition": partition, "files": [file] });
         assert_eq!(made, task("write-files", with));
+    }
+
+    #[test]
+    fn what_chooses_among_disks_is_held_against_a_path_or_refused_beside_it() {
+        let on = [("DEST_DISK", "/dev/sda12"), ("DISK_SERIAL", "S1")];
+        let with_net = [("DEST_PATH", "/net.toml"), ("STATIC_BOTTLEROCKET", "true")];
+        let disk = json!({ "path": "/dev/sda", "serial": "S1" });
+        let net = json!({ "from": "lease", "timeout": "2m" });
+        assert_eq!(
+            with(&[&on[..], &with_net].concat()),
+            task("bottlerocket", json!({ "disk": disk, "net": net }))
+        );
+        for beside in [
+            ("DISK_SERIAL", "S1"),
+            ("DISK_BY_ID", "nvme-x"),
+            ("DISK_MIN_SIZE", "1G"),
+            ("PARTITION_NUMBER", "3"),
+            ("PARTITION_LABEL", "root"),
+        ] {
+            let file = [("DEST_DISK", "/dev/sda1"), ("DEST_PATH", "/a"), beside];
+            let error = with(&file).unwrap_err();
+            let says = format!("{}: DEST_DISK is the path of a partition, \"/dev/sda1\"", beside.0);
+            assert!(error.starts_with(&says), "{error}");
+        }
     }
 
     /// The actions of EKS Anywhere's template for Bottlerocket, and of its first release.
