@@ -24,7 +24,7 @@ pub(super) const LONGER_THAN_A_TEST: Duration = Duration::from_secs(600);
 const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 /// What a machine can do, by the names of images.
-const KNOWN: [&str; 8] = ["noop", "nap", "wait", "deaf", "fail", "degrade", "ramble", "reboot"];
+const KNOWN: [&str; 8] = ["noop", "nap", "wait", "deaf", "fail", "degrade", "ramble", "restart"];
 
 /// A stand-in for a machine. Clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +81,7 @@ impl Runner for Machine {
                 let degraded = vec!["the boot order is as before".into()];
                 return Ok(Done { degraded, ..Done::default() });
             }
-            "reboot" => return Ok(Done { then: Some(PowerChange::Reboot), ..Done::default() }),
+            "restart" => return Ok(Done { then: Some(PowerChange::Reboot), ..Done::default() }),
             "wait" | "deaf" => {
                 let mut released = self.shared.released.lock().unwrap();
                 while !*released {

@@ -313,7 +313,7 @@ fn a_message_of_any_length_arrives_in_part() {
 #[test]
 fn the_machine_is_restarted_only_when_the_server_knows_why() {
     let fake = fake();
-    fake.add(workflow(&["noop", "reboot"]));
+    fake.add(workflow(&["noop", "restart"]));
     let late = Duration::from_millis(700);
     let at_once = || Fault::Late(Duration::ZERO);
     // The last report is refused, and then acknowledged late.
@@ -326,13 +326,13 @@ fn the_machine_is_restarted_only_when_the_server_knows_why() {
     assert_eq!(agent.ended(), Stopped::Power(PowerChange::Reboot));
     assert!(known.elapsed() >= late / 2, "{:?}", known.elapsed());
     let last = told(&fake).pop();
-    assert_eq!(last.as_deref(), Some("reboot-1 Success"));
+    assert_eq!(last.as_deref(), Some("restart-1 Success"));
 }
 
 #[test]
 fn a_restart_that_the_server_refuses_to_know_of_does_not_happen() {
     let fake = fake();
-    fake.add(workflow(&["reboot"]));
+    fake.add(workflow(&["restart"]));
     let refused = Fault::Refuse(Code::NotFound, "action not found");
     fake.spoil_reports([Fault::Late(Duration::ZERO), refused]);
     assert!(matches!(agent(&fake).ended(), Stopped::Refused(_)));
